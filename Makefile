@@ -1,0 +1,50 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything else is for those who change the code.
+PYTHON ?= python3
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# What people run (no torch) and what tests and training need (torch, servers, linters) stay apart.
+BASE := .venv
+FULL := .venv-full
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench wheel clean
+
+help: ## Say what each target does
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+$(BASE)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BASE)
+	$(BASE)/bin/python $(PIP_INSTALL) --editable .
+	@touch $@
+
+$(FULL)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(FULL)
+	$(FULL)/bin/python $(PIP_INSTALL) --editable '.[train,test]'
+	@touch $@
+
+demo: $(BASE)/installed ## Install, audit samples/pictures, write masks, overlays and a report to demo-out/
+	$(BASE)/bin/tamperwatch audit samples/pictures --out demo-out --profiles wechat
+
+test: $(FULL)/installed ## Everything: linters, types, import rules, all tests against real servers
+	$(MAKE) --no-print-directory lint
+	$(FULL)/bin/python -m pytest
+
+check: $(FULL)/installed ## Linters, types, import rules and the tests that take seconds
+	$(MAKE) --no-print-directory lint
+	$(FULL)/bin/python -m pytest -m "not slow"
+
+.PHONY: lint
+lint:
+	$(FULL)/bin/ruff check .
+	$(FULL)/bin/ruff format --check .
+	$(FULL)/bin/mypy
+	$(FULL)/bin/lint-imports
+
+bench: $(FULL)/installed ## Throughput of engine, pipeline and the naive way, as ratios
+	$(FULL)/bin/python -m benchmarks.throughput
+
+wheel: $(FULL)/installed ## Build the wheel, install it in a clean venv and run it outside the repository
+	sh .ci/check_wheel.sh $(FULL)/bin/python
+
+clean: ## Remove environments, caches and what the demo wrote
+	rm -rf $(BASE) $(FULL) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,251 @@
+"""One card of the report: an audit record put into words a moderator reads. Text only; the template escapes it."""
+
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+from schemas.records import AuditRecord, ProfileRecord, Region
+from schemas.states import Verdict
+
+FAILED = "failed"
+STATES = (*(verdict.value for verdict in (Verdict.FLAG, Verdict.REVIEW, Verdict.PASS)), FAILED)
+
+HEADLINES = {
+    "flag": "Flagged: look at this first",
+    "review": "Review: look when there is time",
+    "pass": "Passed: nothing to do",
+    "failed": "Not audited",
+}
+
+# What to do about each stored error code; the message itself says what happened.
+MENDING = {
+    "empty": "The file holds nothing. Fetch the picture again from where it came from.",
+    "unreadable": "Check that the file still exists and may be read by this user, then audit it again.",
+    "unsupported_format": "Leave it out if it is no picture; otherwise save it as JPEG, PNG or WebP and audit that.",
+    "too_large": "If the picture is trusted, raise the limit named in the message. A smaller copy loses traces of manipulation.",
+    "decode_failed": "The file is damaged or incomplete. Fetch the picture again from where it came from.",
+    "output_failed": "Check the output folder's path, its permissions and the length of names, then audit the picture again.",
+    "invalid_message": "The sender and this worker speak different versions. Upgrade both, then submit the picture again.",
+    "blob_missing": "The stored copy is gone. Submit the picture again.",
+    "blob_corrupt": "The stored copy is damaged. Submit the picture again.",
+    "internal_error": "A defect of Tamperwatch, not of the picture. Please report it with this message.",
+    "store_unavailable": "The results database was away. See 'tamperwatch doctor', then audit the picture again.",
+    "blob_store_unavailable": "The picture store was away. See 'tamperwatch doctor', then audit the picture again.",
+    "disk_full": "Make room on the disk, then audit the picture again.",
+    "broker_unavailable": "The queue was away. See 'tamperwatch doctor', then audit the picture again.",
+    "model_timeout": "The machine was too busy or the model is stuck. Audit the picture again, with fewer workers if it recurs.",
+    "model_failed": "The model failed on this picture alone. Audit it again; if it recurs, please report it with this message.",
+    "worker_lost": "The worker died while it held this picture, often for lack of memory. Audit it again, alone.",
+}
+MENDING_UNKNOWN = "Audit the picture again; if it recurs, see 'tamperwatch doctor'."
+
+NETWORK_NAMES = {"facebook": "Facebook", "wechat": "WeChat", "weibo": "Weibo", "whatsapp": "WhatsApp"}
+_LIKELIHOODS = (
+    (0.9, "very likely manipulated"),
+    (0.7, "likely manipulated"),
+    (0.3, "could be either"),
+    (0.1, "unlikely to be manipulated"),
+    (0.0, "very unlikely to be manipulated"),
+)
+# Width / height of a thumbnail's frame; a 1 x 5000 picture is shown stretched rather than not at all.
+_RATIO_RANGE = (0.2, 5.0)
+_MOST_REGIONS = 12
+
+
+@dataclass(frozen=True)
+class RegionLine:
+    """A marked region: its number, its place in percent of the picture, and what is said about it."""
+
+    number: int
+    left: float
+    top: float
+    width: float
+    height: float
+    box_text: str
+    score_text: str
+
+
+@dataclass(frozen=True)
+class NetworkLine:
+    """One row of the delivery check."""
+
+    name: str
+    score_text: str
+    verdict_text: str
+    changed: bool
+    agreement_text: str
+
+
+@dataclass(frozen=True)
+class ReportCard:
+    """Everything the template shows about one picture. Empty strings stand for what is not known."""
+
+    number: int
+    folder: str
+    file_name: str
+    state: str
+    headline: str
+    score: float | None
+    score_text: str
+    likelihood: str
+    area: float | None
+    area_text: str
+    latency_ms: float | None
+    latency_text: str
+    size_text: str
+    ratio: float
+    regions: list[RegionLine]
+    regions_left_out: int
+    networks: list[NetworkLine]
+    model_version: str
+    sha256: str
+    error_code: str
+    error_message: str
+    mending: str
+    mask_href: str
+    overlay_href: str
+
+
+def card_of(record: AuditRecord, number: int, report_folder: Path) -> ReportCard:
+    """Put a record into words.
+
+    Args:
+        record: the outcome of one picture.
+        number: its place in the report, from 1.
+        report_folder: where the report will lie; links are relative to it.
+    """
+    folder, _, file_name = shown(record.image).rpartition("/")
+    state = state_of(record)
+    mask = _href(record.mask, report_folder)
+    error = record.error
+    return ReportCard(
+        number=number,
+        folder=folder,
+        file_name=file_name,
+        state=state,
+        headline=HEADLINES[state],
+        score=record.score,
+        score_text=score_text(record.score),
+        likelihood=likelihood(record.score),
+        area=record.area,
+        area_text=percent_text(record.area),
+        latency_ms=record.latency_ms,
+        latency_text=duration_text(record.latency_ms),
+        size_text=f"{record.width} × {record.height} px" if record.width and record.height else "",
+        ratio=_frame_ratio(record),
+        regions=[_region_line(region, i, record) for i, region in enumerate(record.regions[:_MOST_REGIONS], start=1)],
+        regions_left_out=max(0, len(record.regions) - _MOST_REGIONS),
+        networks=[_network_line(name, profile, record.verdict) for name, profile in record.profiles.items()],
+        model_version=record.model_version or "",
+        sha256=record.sha256 or "",
+        error_code=error.code if error else "",
+        error_message=shown(error.message) if error else "",
+        mending=mending(error.code) if error else "",
+        mask_href=mask,
+        overlay_href=mask.removesuffix(".mask.png") + ".overlay.png" if mask.endswith(".mask.png") else "",
+    )
+
+
+def state_of(record: AuditRecord) -> str:
+    """`flag`, `review` or `pass`; `failed` for a picture without a verdict."""
+    return record.verdict.value if record.status == "done" and record.verdict else FAILED
+
+
+def suspicion(record: AuditRecord) -> tuple[int, float, str]:
+    """Sort key: flagged first, failed last, higher scores first within a verdict, then by name."""
+    return STATES.index(state_of(record)), -(record.score or 0.0), record.image
+
+
+def mending(code: str) -> str:
+    """What a person can do about a stored error code."""
+    return MENDING.get(code, MENDING_UNKNOWN)
+
+
+def shown(text: str) -> str:
+    """Text from outside with what would deceive the eye replaced: control characters and changes of writing direction."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _deceives(character) else character for character in text)
+
+
+def score_text(score: float | None) -> str:
+    """A probability with two decimals that never claims certainty by rounding."""
+    if score is None:
+        return ""
+    return ">\N{NO-BREAK SPACE}0.99" if score >= 0.995 else "<\N{NO-BREAK SPACE}0.01" if score < 0.005 else f"{score:.2f}"
+
+
+def likelihood(score: float | None) -> str:
+    """A probability in words."""
+    return "" if score is None else next(words for least, words in _LIKELIHOODS if score >= least)
+
+
+def percent_text(share: float | None) -> str:
+    """A share of the picture, in percent."""
+    if share is None:
+        return ""
+    percent = 100 * share
+    number = (
+        "0"
+        if percent == 0
+        else "<\N{NO-BREAK SPACE}0.1"
+        if percent < 0.1
+        else f"{percent:.1f}"
+        if percent < 10
+        else f"{percent:.0f}"
+    )
+    return f"{number}\N{NO-BREAK SPACE}%"
+
+
+def duration_text(milliseconds: float | None) -> str:
+    """A latency, in ms or s."""
+    if milliseconds is None:
+        return ""
+    whole_ms, seconds = f"{milliseconds:.0f}\N{NO-BREAK SPACE}ms", f"{milliseconds / 1000:.1f}\N{NO-BREAK SPACE}s"
+    return whole_ms if milliseconds < 1000 else seconds
+
+
+def _deceives(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in (
+        *("LRE", "RLE", "LRO", "RLO", "PDF"),
+        *("LRI", "RLI", "FSI", "PDI"),
+    )
+
+
+def _region_line(region: Region, number: int, record: AuditRecord) -> RegionLine:
+    box, width, height = region.box, record.width or region.box.x1, record.height or region.box.y1
+    return RegionLine(
+        number=number,
+        left=100 * box.x0 / width,
+        top=100 * box.y0 / height,
+        width=100 * box.width / width,
+        height=100 * box.height / height,
+        box_text=f"{box.width} × {box.height} px at {box.x0}, {box.y0}",
+        score_text=score_text(region.score),
+    )
+
+
+def _network_line(name: str, profile: ProfileRecord, own: Verdict | None) -> NetworkLine:
+    return NetworkLine(
+        name=NETWORK_NAMES.get(name, shown(name)),
+        score_text=score_text(profile.score),
+        verdict_text=profile.verdict.value,
+        changed=own is not None and profile.verdict != own,
+        agreement_text=f"{profile.mask_agreement:.2f}",
+    )
+
+
+def _frame_ratio(record: AuditRecord) -> float:
+    if not record.width or not record.height:
+        return 4 / 3
+    low, high = _RATIO_RANGE
+    return round(min(high, max(low, record.width / record.height)), 4)
+
+
+def _href(path: str | None, report_folder: Path) -> str:
+    """A relative URL from the report to a file that is named absolutely or relative to the report's folder."""
+    if not path:
+        return ""
+    relative = PurePosixPath(Path(os.path.relpath(report_folder / path, report_folder)).as_posix())
+    # The leading ./ keeps a colon in the first name from being read as a scheme.
+    return "./" + quote(os.fsencode(str(relative)))

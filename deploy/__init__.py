@@ -1,0 +1,1 @@
+"""Alembic migrations, and later everything else that puts the roles into production."""

@@ -1,0 +1,165 @@
+"""What an evaluation says: the figures of one run, and how they follow from the single pictures' outcomes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, Field
+
+from model import metrics
+from model.calibration import VerdictWord
+
+SIMULATED = "profiles are fixed simulations of our choice (long side / JPEG quality), not round trips through the platforms"
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one picture came out under one profile.
+
+    Attributes:
+        f1, iou, auc: pixel metrics at the picture's own size; None for authentic pictures, the AUC also for a mask of everything.
+        alarm_area: fraction of pixels above 0.5.
+        score: calibrated probability of manipulation.
+    """
+
+    set_name: str
+    tampered: bool
+    profile: str
+    f1: float | None
+    iou: float | None
+    auc: float | None
+    alarm_area: float
+    score: float
+    verdict: VerdictWord
+
+
+class Failure(BaseModel):
+    """A picture that has no figures, and why."""
+
+    image: str
+    code: str
+    message: str
+
+
+class SetFigures(BaseModel):
+    """Figures over some pictures: localization on the tampered ones, false alarms on the authentic ones.
+
+    A figure over no pictures is null. Each key of `intervals` names a figure with its 95 % interval: percentile bootstrap
+    over pictures for means, Wilson for shares.
+    """
+
+    n_tampered: int
+    f1: float | None = Field(description="pixel F1 at 0.5, mean over tampered pictures")
+    iou: float | None
+    auc: float | None = Field(description="pixel ROC AUC, mean over tampered pictures")
+    tampered_flag_rate: float | None = Field(description="share of tampered pictures with verdict flag")
+    tampered_review_rate: float | None = Field(description="share of tampered pictures with verdict review")
+    n_authentic: int
+    fa_area: float | None = Field(description="mean fraction of an authentic picture above 0.5")
+    fa_rate: float | None = Field(description="share of authentic pictures with verdict flag")
+    review_rate: float | None = Field(description="share of authentic pictures with verdict review")
+    intervals: dict[str, Interval | None]
+
+
+class ImageFigures(BaseModel):
+    """Figures of the score over tampered and authentic pictures; null where a kind is missing."""
+
+    image_auc: float | None
+    image_auc_interval: Interval | None
+    image_f1: float | None = Field(description="at the flag threshold")
+    balanced_accuracy: float | None = Field(description="at the flag threshold")
+    ece: float | None = Field(description=f"expected calibration error, {metrics.ECE_BINS} equal-width bins")
+
+
+class ProfileFigures(ImageFigures):
+    """One profile over all sets."""
+
+    overall: SetFigures
+
+
+class Subject(BaseModel):
+    """What was measured, on what."""
+
+    model_version: str
+    checkpoint_sha256: str | None
+    engine: str
+    input_size: int
+    dataset_sha256: str = Field(description="over label, picture and mask bytes of every picture measured, in no order")
+    n_pictures: int
+
+
+class Report(ImageFigures, Subject):
+    """One evaluation. `sets`, `overall` and the figures of the score are of the pictures as they are (profile none)."""
+
+    sets: dict[str, SetFigures]
+    overall: SetFigures
+    set_mean_f1: float | None = Field(description="mean over sets of their f1, each set counting the same")
+    profiles: dict[str, dict[str, float]] = Field(description="pixel F1 by profile and set")
+    profile_figures: dict[str, ProfileFigures]
+    profiles_note: str = SIMULATED
+    errors: list[Failure]
+    duration_s: float
+
+
+def set_figures(outcomes: Sequence[Outcome]) -> SetFigures:
+    """Figures over outcomes of one profile."""
+    tampered = [outcome for outcome in outcomes if outcome.tampered]
+    authentic = [outcome for outcome in outcomes if not outcome.tampered]
+    means: dict[str, list[float]] = {
+        "f1": _defined(tampered, lambda outcome: outcome.f1),
+        "iou": _defined(tampered, lambda outcome: outcome.iou),
+        "auc": _defined(tampered, lambda outcome: outcome.auc),
+        "fa_area": _defined(authentic, lambda outcome: outcome.alarm_area),
+    }
+    groups: dict[str, tuple[Sequence[Outcome], VerdictWord]] = {
+        "tampered_flag_rate": (tampered, "flag"),
+        "tampered_review_rate": (tampered, "review"),
+        "fa_rate": (authentic, "flag"),
+        "review_rate": (authentic, "review"),
+    }
+    shares = {name: (_count(group, word), len(group)) for name, (group, word) in groups.items()}
+    figures = {name: metrics.mean_defined(values) for name, values in means.items()}
+    figures |= {name: count / total if total else None for name, (count, total) in shares.items()}
+    intervals = {name: metrics.bootstrap_mean_interval(values) for name, values in means.items()}
+    intervals |= {name: metrics.share_interval(*share) for name, share in shares.items()}
+    return SetFigures(n_tampered=len(tampered), n_authentic=len(authentic), intervals=intervals, **figures)
+
+
+def image_figures(outcomes: Sequence[Outcome]) -> ImageFigures:
+    """Figures of the score over outcomes of one profile."""
+    scores, tampered = [outcome.score for outcome in outcomes], [outcome.tampered for outcome in outcomes]
+    flagged = [outcome.verdict == "flag" for outcome in outcomes]
+    return ImageFigures(
+        image_auc=metrics.image_auc(scores, tampered),
+        image_auc_interval=metrics.bootstrap_auc_interval(scores, tampered),
+        image_f1=metrics.image_f1(flagged, tampered),
+        balanced_accuracy=metrics.balanced_accuracy(flagged, tampered),
+        ece=metrics.expected_calibration_error(scores, tampered),
+    )
+
+
+def by_set(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """Outcomes by set, sets in order of first appearance."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.set_name, []).append(outcome)
+    return groups
+
+
+def profile_f1(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Mean pixel F1 by set, of the sets with tampered pictures."""
+    means = {name: metrics.mean_defined(outcome.f1 for outcome in group) for name, group in by_set(outcomes).items()}
+    return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def profile_figures(outcomes: Sequence[Outcome]) -> ProfileFigures:
+    """All sets together under one profile."""
+    return ProfileFigures(overall=set_figures(outcomes), **image_figures(outcomes).model_dump())
+
+
+def _defined(outcomes: Sequence[Outcome], value: Callable[[Outcome], float | None]) -> list[float]:
+    return [number for outcome in outcomes if (number := value(outcome)) is not None]
+
+
+def _count(outcomes: Sequence[Outcome], word: VerdictWord) -> int:
+    return sum(outcome.verdict == word for outcome in outcomes)

@@ -1,0 +1,48 @@
+"""What crosses the broker: versioned JSON, nothing else. Any producer may send these."""
+
+import json
+import uuid
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from schemas.errors import InvalidMessage
+from schemas.states import AuditQueue
+
+AUDIT_TASK = "audit.image"
+
+
+class AuditMessage(BaseModel):
+    """Version 1 of "please audit this picture", the single argument of the Celery task `audit.image`.
+
+    The picture's bytes must lie in the blob store under `storage.blobs.picture_key(sha256)` before the message is sent.
+    A job row need not exist: the worker makes it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    job_id: uuid.UUID
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the picture's bytes")
+    source: str = Field(max_length=4096, pattern=r"^[^\x00]*$", description="a name people recognise the picture by")
+    queue: AuditQueue = AuditQueue.DEFAULT
+    profiles: tuple[str, ...] = Field(default=(), max_length=8, description="social-media profiles to audit as well")
+
+    def payload(self) -> dict[str, Any]:
+        """The message as plain JSON types."""
+        return self.model_dump(mode="json")
+
+    @classmethod
+    def parse(cls, payload: object) -> "AuditMessage":
+        """Read a message from the broker.
+
+        Raises:
+            InvalidMessage: naming each field that is wrong.
+        """
+        if isinstance(payload, dict) and payload.get("version", 1) != 1:
+            raise InvalidMessage(f"audit message version {payload['version']!r} is not known here; this release reads version 1")
+        try:
+            # Through JSON, so that strictness is the wire format's own: "…" for a UUID, a list for a tuple.
+            return cls.model_validate_json(json.dumps(payload))
+        except (ValidationError, TypeError, ValueError, RecursionError) as error:
+            raise InvalidMessage(f"not a version 1 audit message: {error}") from error

@@ -1,0 +1,145 @@
+"""The SQL tables. SQL is the truth; Redis only carries messages.
+
+Migrations in `deploy/migrations` make these tables; `tests/storage/test_migrations.py` proves that both agree.
+"""
+
+import uuid
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Enum,
+    Index,
+    Integer,
+    LargeBinary,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlmodel import Field, SQLModel
+
+from schemas.states import AuditQueue, JobState, ModelStage, Verdict
+
+OWN_PICTURE = "none"
+"""The profile of the picture as it was submitted, beside the simulated ones."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Times with a zone on every database: SQLite forgets zones, so UTC is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("naive datetime: give every time a zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _words(enum: type[StrEnum]) -> Enum:
+    """An enum column holding the member's value as text, without a CHECK: new members need no migration."""
+    return Enum(enum, native_enum=False, length=16, values_callable=lambda members: [member.value for member in members])
+
+
+def now() -> datetime:
+    """The current time in UTC, as every timestamp column stores it."""
+    return datetime.now(UTC)
+
+
+class Picture(SQLModel, table=True):
+    """The bytes of one picture, known by their sha256, kept in the blob store."""
+
+    __tablename__ = "picture"
+
+    sha256: str = Field(primary_key=True, max_length=64)
+    bytes: int = Field(ge=0)
+    first_seen_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class AuditJob(SQLModel, table=True):
+    """One request to audit one picture."""
+
+    __tablename__ = "audit_job"
+    __table_args__ = (
+        Index("ix_audit_job_state_updated_at", "state", "updated_at"),
+        Index("ix_audit_job_submission_state", "submission", "state"),
+    )
+
+    id: uuid.UUID = Field(default_factory=uuid.uuid4, primary_key=True)
+    client_ref: str | None = Field(default=None, unique=True, max_length=512)
+    submission: str | None = Field(default=None, max_length=64)
+    source: str = Field(max_length=4096)
+    # No foreign key: a foreign producer's job, or a file that could not be read, has no picture row.
+    sha256: str | None = Field(default=None, max_length=64, index=True)
+    queue: AuditQueue = Field(default=AuditQueue.DEFAULT, sa_column=Column(_words(AuditQueue), nullable=False))
+    profiles: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    state: JobState = Field(default=JobState.QUEUED, sa_column=Column(_words(JobState), nullable=False))
+    attempts: int = 0
+    error_code: str | None = Field(default=None, max_length=64)
+    error_message: str | None = None
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    updated_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class ModelVersion(SQLModel, table=True):
+    """One student version and its card. A partial unique index keeps at most one live."""
+
+    __tablename__ = "model_version"
+    __table_args__ = (
+        Index(
+            "uq_model_version_live",
+            "stage",
+            unique=True,
+            sqlite_where=text("stage = 'live'"),
+            postgresql_where=text("stage = 'live'"),
+        ),
+    )
+
+    version: str = Field(primary_key=True, max_length=64)
+    stage: ModelStage = Field(default=ModelStage.CANDIDATE, sa_column=Column(_words(ModelStage), nullable=False))
+    location: str = Field(description="folder of the student's files; 'package' for the one that ships", max_length=4096)
+    card: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    reason: str = Field(description="why it is in its stage, in words")
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    stage_changed_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class AuditResult(SQLModel, table=True):
+    """One mask, one score and one verdict: of one job, by one model version, for one delivery profile."""
+
+    __tablename__ = "audit_result"
+    __table_args__ = (
+        UniqueConstraint("job_id", "model_version", "profile", name="uq_audit_result_job_version_profile"),
+        Index("ix_audit_result_verdict_id", "verdict", "id"),
+    )
+
+    # SQLite counts rows by itself only in a column that is exactly INTEGER.
+    id: int | None = Field(default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
+    job_id: uuid.UUID = Field(foreign_key="audit_job.id", ondelete="CASCADE")
+    model_version: str = Field(max_length=64)
+    profile: str = Field(default=OWN_PICTURE, max_length=32)
+    score: float
+    verdict: Verdict = Field(sa_column=Column(_words(Verdict), nullable=False))
+    area: float
+    regions: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    # The network's own map as an 8-bit PNG; stretched to width_px x height_px it is the full-size mask.
+    mask_png: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    mask_agreement: float = Field(default=1.0, description="IoU with the mask of the picture as submitted")
+    width_px: int
+    height_px: int
+    latency_ms: float
+    created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)

@@ -1,0 +1,203 @@
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from minio import Minio
+from minio.error import S3Error
+from pydantic import SecretStr
+
+from schemas.errors import BlobMissing, BlobStoreUnavailable, DiskFull, InvalidInput, TooLarge
+from schemas.settings import BlobSettings
+from storage.blobs import BlobStore, DirectoryBlobStore, MinioBlobStore, open_blob_store, picture_key
+from tests.local_servers import free_ports
+from tests.servers import S3Server
+
+DATA = bytes(range(256)) * 100
+KEY = picture_key(hashlib.sha256(DATA).hexdigest())
+LIMIT = 1_000_000
+
+
+@pytest.fixture(params=["directory", pytest.param("minio", marks=pytest.mark.slow)])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    """Each backend in turn: what holds for one holds for the other."""
+    if request.param == "directory":
+        return open_blob_store(BlobSettings(directory=tmp_path / "not yet there"))
+    return open_blob_store(request.getfixturevalue("s3_settings"))
+
+
+def test_what_was_put_is_got(blobs: BlobStore) -> None:
+    assert blobs.exists(KEY) is False
+    blobs.put(KEY, DATA)
+    assert blobs.exists(KEY) is True
+    assert blobs.get(KEY, LIMIT) == DATA
+
+
+def test_no_bytes_are_bytes_too(blobs: BlobStore) -> None:
+    blobs.put(KEY, b"")
+    assert blobs.get(KEY, LIMIT) == b""
+
+
+def test_putting_twice_is_harmless(blobs: BlobStore) -> None:
+    blobs.put(KEY, DATA)
+    blobs.put(KEY, DATA)
+    assert blobs.get(KEY, LIMIT) == DATA
+
+
+def test_what_is_not_there_is_named(blobs: BlobStore) -> None:
+    with pytest.raises(BlobMissing, match=KEY):
+        blobs.get(KEY, LIMIT)
+
+
+def test_deleting_forgets_and_deleting_again_is_no_error(blobs: BlobStore) -> None:
+    blobs.put(KEY, DATA)
+    blobs.delete(KEY)
+    assert blobs.exists(KEY) is False
+    blobs.delete(KEY)
+
+
+def test_the_limit_is_inclusive_and_checked(blobs: BlobStore) -> None:
+    blobs.put(KEY, DATA)
+    assert blobs.get(KEY, len(DATA)) == DATA
+    with pytest.raises(TooLarge, match="25,600 bytes; the limit is 25,599"):
+        blobs.get(KEY, len(DATA) - 1)
+
+
+BAD_KEYS = [
+    "",
+    "/etc/passwd",
+    "../up",
+    "a/../../b",
+    "a//b",
+    "a/",
+    "./a",
+    "a/.b",
+    "a\\b",
+    "a b",
+    "A",
+    "a\x00b",
+    "a\n",
+    "ü",
+    "a%2e%2e",
+]
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_a_key_that_could_be_a_path_elsewhere_is_refused_everywhere(blobs: BlobStore, key: str) -> None:
+    operations: list[Callable[[], object]] = [
+        lambda: blobs.put(key, b"x"), lambda: blobs.get(key, 1), lambda: blobs.exists(key), lambda: blobs.delete(key)
+    ]  # fmt: skip
+    for operation in operations:
+        with pytest.raises(ValueError, match="not a blob key"):
+            operation()
+
+
+def test_many_threads_put_and_get(blobs: BlobStore) -> None:
+    def round_trip(number: int) -> bool:
+        key, data = f"thread/{number % 4}", bytes([number % 4]) * 1000
+        blobs.put(key, data)
+        return blobs.get(key, LIMIT) == data
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(round_trip, range(32)))
+
+
+def test_a_full_directory_is_named_and_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = DirectoryBlobStore(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(DiskFull, match="no space left to write"):
+            store.put(KEY, DATA)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    store.put(KEY, DATA)
+    assert store.get(KEY, LIMIT) == DATA
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_device_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_full_device(**_: object) -> tuple[int, str]:
+        return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "beside")
+
+    monkeypatch.setattr("storage.blobs.tempfile.mkstemp", on_full_device)
+    with pytest.raises(DiskFull):
+        DirectoryBlobStore(tmp_path).put(KEY, DATA)
+
+
+def test_a_root_that_is_a_file_is_an_unavailable_store(tmp_path: Path) -> None:
+    root = tmp_path / "file"
+    root.write_bytes(b"")
+    store = DirectoryBlobStore(root)
+    with pytest.raises(BlobStoreUnavailable, match="cannot use"):
+        store.put(KEY, DATA)
+    with pytest.raises(BlobStoreUnavailable, match="cannot use"):
+        store.get(KEY, LIMIT)
+    with pytest.raises(BlobStoreUnavailable, match="cannot use"):
+        store.delete(KEY)
+
+
+@pytest.mark.slow
+def test_a_wrong_secret_is_refused(s3_settings: BlobSettings) -> None:
+    with pytest.raises(BlobStoreUnavailable, match="refused"):
+        open_blob_store(s3_settings.model_copy(update={"secret_key": SecretStr("not the secret")}))
+
+
+def test_an_s3_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(BlobStoreUnavailable, match="does not answer"):
+        open_blob_store(_settings(f"127.0.0.1:{free_ports(1)[0]}"))
+
+
+def test_an_endpoint_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="TAMPERWATCH_BLOBS__ENDPOINT"):
+        open_blob_store(_settings("http://host:9000/path"))
+
+
+@pytest.mark.slow
+def test_two_workers_may_make_the_bucket_at_once(s3_settings: BlobSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    MinioBlobStore(s3_settings)
+    monkeypatch.setattr(Minio, "bucket_exists", lambda *_: False)
+    store = MinioBlobStore(s3_settings)
+    store.put(KEY, DATA)
+    assert store.get(KEY, LIMIT) == DATA
+
+
+@pytest.mark.slow
+def test_a_bucket_that_vanished_is_not_the_fault_of_the_picture(s3_settings: BlobSettings, s3_server: S3Server) -> None:
+    store = MinioBlobStore(s3_settings)
+    s3_server.client().remove_bucket(s3_settings.bucket)
+    with pytest.raises(BlobStoreUnavailable, match="NoSuchBucket"):
+        store.get(KEY, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("NoSuchKey", BlobMissing),
+        ("XMinioStorageFull", DiskFull),
+        ("SlowDown", BlobStoreUnavailable),
+        ("AccessDenied", BlobStoreUnavailable),
+    ],
+)
+def test_what_s3_answers_is_said_in_our_words(monkeypatch: pytest.MonkeyPatch, code: str, expected: type[Exception]) -> None:
+    monkeypatch.setattr(Minio, "bucket_exists", lambda *_: True)
+    store = MinioBlobStore(_settings("127.0.0.1:1"))
+
+    def refuse(*_: Any) -> None:
+        raise S3Error(None, code, "says the server", "resource", "request", "host")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Minio, "put_object", refuse)
+    with pytest.raises(expected):
+        store.put(KEY, DATA)
+
+
+def _settings(endpoint: str) -> BlobSettings:
+    keys = {"access_key": SecretStr("a"), "secret_key": SecretStr("b")}
+    return BlobSettings(backend="minio", endpoint=endpoint, secure=False, **keys)

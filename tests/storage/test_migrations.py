@@ -1,0 +1,97 @@
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect
+from sqlmodel import SQLModel
+
+from schemas.errors import StoreUnavailable
+from schemas.states import Verdict
+from schemas.tables import AuditJob, AuditResult, ModelVersion, Picture
+from storage import migrations
+from storage.database import Database
+from tests.servers import new_postgres_database
+
+TABLES = {"picture", "audit_job", "audit_result", "model_version"}
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database that was never migrated."""
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path / 'new.db'}")
+        yield database
+        database.close()
+        return
+    with new_postgres_database(request.getfixturevalue("postgres_url")) as url:
+        database = Database(url)
+        yield database
+        database.close()
+
+
+def _fill(database: Database) -> uuid.UUID:
+    job = AuditJob(source="a.jpg", sha256="0" * 64)
+    with database.write() as session:
+        session.add(Picture(sha256="0" * 64, bytes=1))
+        session.add(ModelVersion(version="v", location="package", card={}, reason="test"))
+        session.add(job)
+        session.flush()
+        session.add(
+            AuditResult(
+                job_id=job.id, model_version="v", score=0.5, verdict=Verdict.PASS, area=0, mask_png=b"\x89", width_px=1,
+                height_px=1, latency_ms=1,
+            )
+        )  # fmt: skip
+        return job.id
+
+
+def test_up_down_and_up_again_with_rows_in_every_table(empty: Database) -> None:
+    assert migrations.current_revision(empty) is None
+    migrations.upgrade(empty)
+    assert migrations.current_revision(empty) == migrations.head_revision() is not None
+    _fill(empty)
+    migrations.downgrade(empty, "base")
+    assert migrations.current_revision(empty) is None
+    assert not TABLES & set(inspect(empty.engine).get_table_names())
+    migrations.upgrade(empty)
+    assert set(inspect(empty.engine).get_table_names()) >= TABLES
+    _fill(empty)
+
+
+def test_upgrading_twice_changes_nothing(empty: Database) -> None:
+    migrations.upgrade(empty)
+    job_id = _fill(empty)
+    migrations.upgrade(empty)
+    with empty.read() as session:
+        assert session.get(AuditJob, job_id) is not None
+
+
+def test_models_and_migrations_agree(database: Database) -> None:
+    with database.read() as session:
+        context = MigrationContext.configure(session.connection(), opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, SQLModel.metadata) == []
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic.operations import Operations
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Operations, "create_index", broken)
+        with pytest.raises(RuntimeError, match="power cut"):
+            migrations.upgrade(empty)
+    assert not TABLES & set(inspect(empty.engine).get_table_names())
+    migrations.upgrade(empty)
+    assert migrations.current_revision(empty) == migrations.head_revision()
+
+
+def test_no_database_is_said_in_our_words(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder' / 'x.db'}")
+    with pytest.raises(StoreUnavailable, match="unable to open database file"):
+        migrations.upgrade(database)
+    database.close()

@@ -1,0 +1,336 @@
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlmodel import Session, select
+
+from model import render
+from model.predictor import Prediction, Predictor
+from model.preprocess import prepare
+from schemas.errors import BlobStoreUnavailable, StoreUnavailable
+from schemas.messages import AuditMessage
+from schemas.settings import LimitSettings
+from schemas.states import JobState
+from schemas.tables import AuditJob, AuditResult
+from storage import jobs
+from storage.blobs import picture_key
+from storage.database import Database
+from tests.pictures import picture_bytes, plain_picture_bytes
+
+MakeWorker = Callable[..., Any]
+Pixels = NDArray[np.uint8]
+
+
+def answer(pictures: Sequence[Pixels]) -> list[Prediction]:
+    return [Prediction(np.full((8, 8), 255, np.uint8), 3.0) for _ in pictures]
+
+
+def is_dark(picture: Pixels) -> bool:
+    return bool(picture.mean() < 40)
+
+
+class Unreliable(Database):
+    """A database whose writes fail while `down` is set."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.down = threading.Event()
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        if self.down.is_set():
+            raise StoreUnavailable("the results store does not answer: switched off by the test")
+        with super().write() as session:
+            yield session
+
+
+def test_a_picture_gets_mask_score_and_verdict(make_worker: MakeWorker, predictor: Predictor) -> None:
+    worker, data = make_worker(), picture_bytes(1)
+    message = worker.submit(data)
+    assert worker.run(message) is None
+    audited = worker.outcome(message)
+    assert (audited.job.state, audited.job.attempts, audited.job.error_code) == (JobState.DONE, 1, None)
+    own = audited.own
+    assert own is not None and set(audited.results) == {"none"}
+    (direct,) = predictor.predict([prepare(data, predictor.input_size).pixels])
+    assert own.mask_png == render.mask_png(direct.mask_net)
+    assert (own.width_px, own.height_px, own.model_version) == (96, 72, predictor.card.version)
+    assert 0 <= own.score <= 1 and own.latency_ms > 0
+    assert own.mask_agreement == 1
+
+
+def test_pictures_audited_together_get_what_each_gets_alone(make_worker: MakeWorker, predictor: Predictor) -> None:
+    worker = make_worker(max_wait_ms=200)
+    pictures = [picture_bytes(seed, 90 + seed, 60) for seed in range(6)]
+    messages = [worker.submit(data) for data in pictures]
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(worker.run, messages)) == [None] * 6
+    for data, message in zip(pictures, messages, strict=True):
+        own = worker.outcome(message).own
+        (alone,) = predictor.predict([prepare(data, predictor.input_size).pixels])
+        assert own is not None
+        stored = render.read_mask_png(own.mask_png).astype(int)
+        assert np.abs(stored - alone.mask_net).max() <= 1
+        assert own.width_px == 90 + pictures.index(data)
+
+
+def test_profiles_are_audited_and_compared_with_the_own_mask(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    message = worker.submit(picture_bytes(1), profiles=["wechat", "weibo"])
+    assert worker.run(message) is None
+    results = worker.outcome(message).results
+    assert set(results) == {"none", "wechat", "weibo"}
+    assert results["none"].mask_agreement == 1
+    assert all(0 <= result.mask_agreement <= 1 for result in results.values())
+    assert {(result.width_px, result.height_px) for result in results.values()} == {(96, 72)}
+
+
+def test_agreement_is_the_overlap_of_the_two_masks(make_worker: MakeWorker) -> None:
+    suspicious_rows = iter((8, 4))  # of the picture's own mask, then of the delivered one's
+
+    def shrinking(pictures: Sequence[Pixels]) -> list[Prediction]:
+        mask_net = np.zeros((8, 8), np.uint8)
+        mask_net[: next(suspicious_rows)] = 255
+        return [Prediction(mask_net, 0.0) for _ in pictures]
+
+    worker = make_worker(shrinking, max_batch=1)
+    message = worker.submit(picture_bytes(1), profiles=["wechat"])
+    worker.run(message)
+    results = worker.outcome(message).results
+    assert (results["none"].area, results["wechat"].area) == (1.0, 0.5)
+    assert (results["none"].mask_agreement, results["wechat"].mask_agreement) == (1.0, 0.5)
+    assert results["none"].regions == [{"box": {"x0": 0, "y0": 0, "x1": 96, "y1": 72}, "score": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [(b"", "empty"), (b"not a picture", "unsupported_format"), (picture_bytes(1)[:700], "decode_failed")],
+)
+def test_a_bad_picture_ends_under_its_own_name_at_once(make_worker: MakeWorker, data: bytes, code: str) -> None:
+    worker = make_worker(answer)
+    message = worker.submit(data)
+    assert worker.run(message) is None
+    audited = worker.outcome(message)
+    assert (audited.job.state, audited.job.error_code, audited.job.attempts) == (JobState.FAILED, code, 1)
+    assert audited.job.error_message and audited.job.finished_at
+    assert audited.results == {}
+
+
+def test_bytes_that_are_gone_end_the_job(make_worker: MakeWorker) -> None:
+    worker = make_worker(answer)
+    message = AuditMessage(job_id=uuid.uuid4(), sha256="0" * 64, source="gone.jpg")
+    assert worker.run(message) is None
+    assert worker.outcome(message).job.error_code == "blob_missing"
+
+
+def test_bytes_that_are_not_those_of_their_name_are_not_audited(make_worker: MakeWorker) -> None:
+    worker = make_worker(answer)
+    message = AuditMessage(job_id=uuid.uuid4(), sha256="0" * 64, source="other.jpg")
+    worker.blobs.put(picture_key(message.sha256), picture_bytes(1))
+    assert worker.run(message) is None
+    outcome = worker.outcome(message)
+    assert (outcome.job.error_code, outcome.results) == ("blob_corrupt", {})
+
+
+@pytest.mark.parametrize("limits", [LimitSettings(max_pixels=96 * 72 - 1), LimitSettings(max_bytes=1000)])
+def test_limits_are_checked_by_the_worker_too(make_worker: MakeWorker, limits: LimitSettings) -> None:
+    worker = make_worker(answer, limits=limits)
+    message = worker.submit(picture_bytes(1))
+    assert worker.run(message) is None
+    assert worker.outcome(message).job.error_code == "too_large"
+
+
+def test_an_unknown_profile_is_an_invalid_message(make_worker: MakeWorker) -> None:
+    worker = make_worker(answer)
+    message = worker.submit(picture_bytes(1), profiles=["wechat", "carrier pigeon"])
+    assert worker.run(message) is None
+    job = worker.outcome(message).job
+    assert (job.state, job.error_code) == (JobState.FAILED, "invalid_message")
+    assert job.error_message is not None and "carrier pigeon" in job.error_message
+
+
+def test_a_foreign_message_makes_its_own_job(make_worker: MakeWorker) -> None:
+    worker = make_worker(answer)
+    known = worker.submit(picture_bytes(1))
+    foreign = AuditMessage(job_id=uuid.uuid4(), sha256=known.sha256, source="theirs.jpg")
+    assert worker.run(foreign) is None
+    audited = worker.outcome(foreign)
+    assert (audited.job.state, audited.job.source, audited.job.client_ref) == (JobState.DONE, "theirs.jpg", None)
+
+
+@pytest.mark.parametrize("payload", [None, {}, "text", {"job_id": "x"}, {"version": 99}])
+def test_what_is_no_message_is_dropped_without_a_row(make_worker: MakeWorker, payload: object) -> None:
+    worker = make_worker(answer)
+    assert worker.pipeline.run(payload) is None
+    with worker.database.read() as session:
+        assert session.exec(select(AuditJob)).all() == []
+
+
+def test_a_transient_error_is_retried_with_growing_waits_and_then_recorded(make_worker: MakeWorker) -> None:
+    worker = make_worker(answer)
+    message = worker.submit(picture_bytes(1))
+
+    def away(*_: object) -> bytes:
+        raise BlobStoreUnavailable("gone fishing")
+
+    worker.blobs.get = away
+    waits, states = [], []
+    for _ in range(3):
+        waits.append(worker.run(message))
+        job = worker.outcome(message).job
+        states.append((job.state.value, job.error_code))
+    assert waits == [2.0, 3.0, None]  # 2 s, then 4 s cut to the longest allowed, then the end
+    assert states == [("queued", "blob_store_unavailable")] * 2 + [("failed", "blob_store_unavailable")]
+
+
+def test_a_job_that_recovers_carries_no_error(make_worker: MakeWorker) -> None:
+    worker = make_worker(answer)
+    message = worker.submit(picture_bytes(1))
+    get = worker.blobs.get
+
+    def away(*_: object) -> bytes:
+        raise BlobStoreUnavailable("gone fishing")
+
+    worker.blobs.get = away
+    assert worker.run(message) == 2.0
+    worker.blobs.get = get
+    assert worker.run(message) is None
+    job = worker.outcome(message).job
+    assert (job.state, job.attempts, job.error_code, job.error_message) == (JobState.DONE, 2, None, None)
+
+
+def test_a_picture_that_kills_its_worker_every_time_is_given_up(make_worker: MakeWorker) -> None:
+    worker = make_worker(answer)
+    message = worker.submit(picture_bytes(1))
+    for _ in range(3):  # claimed, and the worker was never heard of again
+        with worker.database.write() as session:
+            jobs.claim_job(session, message)
+    assert worker.run(message) is None
+    audited = worker.outcome(message)
+    assert (audited.job.state, audited.job.error_code, audited.results) == (JobState.FAILED, "worker_lost", {})
+
+
+def test_a_defect_of_ours_is_recorded_after_all_attempts(make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> bytes:
+        raise KeyError("oops")
+
+    worker = make_worker(answer)
+    monkeypatch.setattr("workers.pipeline.render.mask_png", broken)
+    message = worker.submit(picture_bytes(1))
+    assert [worker.run(message) for _ in range(3)] == [2.0, 3.0, None]
+    job = worker.outcome(message).job
+    assert (job.error_code, job.error_message) == ("internal_error", "KeyError: 'oops'")
+
+
+def test_a_redelivered_finished_job_does_nothing(make_worker: MakeWorker) -> None:
+    calls: list[int] = []
+
+    def counted(pictures: Sequence[Pixels]) -> list[Prediction]:
+        calls.append(len(pictures))
+        return answer(pictures)
+
+    worker = make_worker(counted)
+    message = worker.submit(picture_bytes(1))
+    assert worker.run(message) is None
+    first = worker.outcome(message)
+    assert worker.run(message) is None
+    again = worker.outcome(message)
+    assert calls == [1]
+    assert (again.job.attempts, again.job.finished_at) == (1, first.job.finished_at)
+    assert again.own == first.own
+
+
+def test_the_same_message_in_two_hands_gives_one_result(make_worker: MakeWorker) -> None:
+    worker = make_worker(answer, max_wait_ms=100)
+    message = worker.submit(picture_bytes(1))
+    with ThreadPoolExecutor(4) as threads:
+        assert set(threads.map(worker.run, [message] * 2)) == {None}
+    with worker.database.read() as session:
+        assert len(session.exec(select(AuditResult)).all()) == 1
+    assert worker.outcome(message).job.state is JobState.DONE
+
+
+def test_a_model_that_chokes_on_one_picture_fails_that_one_alone(make_worker: MakeWorker) -> None:
+    def chokes(pictures: Sequence[Pixels]) -> list[Prediction]:
+        if any(is_dark(picture) for picture in pictures):
+            raise FloatingPointError("dark")
+        return answer(pictures)
+
+    worker = make_worker(chokes, max_wait_ms=300, max_attempts=1)
+    messages = [worker.submit(picture_bytes(seed)) for seed in range(3)]
+    dark = worker.submit(plain_picture_bytes((10, 10, 12)))
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(worker.run, [*messages, dark]))
+    assert [worker.outcome(message).job.state for message in messages] == [JobState.DONE] * 3
+    job = worker.outcome(dark).job
+    assert (job.state, job.error_code) == (JobState.FAILED, "model_failed")
+    assert job.error_message is not None and "FloatingPointError: dark" in job.error_message
+
+
+def test_a_model_that_does_not_answer_in_time(make_worker: MakeWorker) -> None:
+    release = threading.Event()
+
+    def hangs(pictures: Sequence[Pixels]) -> list[Prediction]:
+        release.wait(30)
+        return answer(pictures)
+
+    worker = make_worker(hangs, predict_timeout_s=0.1)
+    message = worker.submit(picture_bytes(1))
+    try:
+        assert worker.run(message) == 2.0
+        job = worker.outcome(message).job
+        assert (job.state, job.error_code) == (JobState.QUEUED, "model_timeout")
+    finally:
+        release.set()
+    assert worker.run(message) is None
+    assert worker.outcome(message).job.state is JobState.DONE
+
+
+def test_a_store_that_is_down_brings_the_message_back(make_worker: MakeWorker, sqlite_url: str) -> None:
+    database = Unreliable(sqlite_url)
+    worker = make_worker(answer, database)
+    message = worker.submit(picture_bytes(1))
+    database.down.set()
+    assert [worker.run(message) for _ in range(5)] == [2.0] * 5
+    database.down.clear()
+    assert worker.run(message) is None
+    audited = worker.outcome(message)
+    assert (audited.job.state, audited.job.attempts) == (JobState.DONE, 1)
+
+
+def test_a_store_that_goes_down_before_the_result_is_stored(make_worker: MakeWorker, sqlite_url: str) -> None:
+    database = Unreliable(sqlite_url)
+
+    def cuts_the_line(pictures: Sequence[Pixels]) -> list[Prediction]:
+        database.down.set()
+        return answer(pictures)
+
+    worker = make_worker(cuts_the_line, database)
+    message = worker.submit(picture_bytes(1))
+    assert worker.run(message) == 2.0
+    assert worker.outcome(message).job.state is JobState.RUNNING
+    assert worker.outcome(message).results == {}
+
+
+def test_nothing_escapes_even_when_the_error_cannot_be_stored(make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("defect in storage")
+
+    worker = make_worker(answer)
+    for name in ("finish_job", "release_job"):
+        monkeypatch.setattr(f"workers.pipeline.jobs.{name}", broken)
+    assert worker.run(worker.submit(picture_bytes(1))) == 2.0
+
+
+def test_a_message_that_comes_while_the_worker_closes_comes_again(make_worker: MakeWorker) -> None:
+    worker = make_worker(answer)
+    message = worker.submit(picture_bytes(1))
+    worker.pipeline.close()
+    assert worker.run(message) == 2.0
+    assert worker.outcome(message).job.state is JobState.QUEUED

@@ -1,0 +1,252 @@
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from sqlmodel import select
+
+from schemas.errors import BrokerUnavailable, DiskFull
+from schemas.messages import AuditMessage
+from schemas.settings import Settings
+from schemas.states import AuditQueue, JobState
+from schemas.tables import AuditJob
+from storage import jobs
+from storage.blobs import DirectoryBlobStore, picture_key
+from storage.database import Database
+from tests.local_servers import free_ports
+from workers.app import make_app, queue_depths
+from workers.submission import SourceFile, Submission, submit_files
+
+
+class Outbox(list[AuditMessage]):
+    """Takes the place of Redis: remembers what was sent."""
+
+    def send(self, _app: Celery, messages: Iterator[AuditMessage]) -> int:
+        before = len(self)
+        self.extend(messages)
+        return len(self) - before
+
+
+@pytest.fixture
+def outbox(monkeypatch: pytest.MonkeyPatch) -> Outbox:
+    box = Outbox()
+    monkeypatch.setattr("workers.submission.send_audits", box.send)
+    return box
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> DirectoryBlobStore:
+    return DirectoryBlobStore(tmp_path / "blobs")
+
+
+@pytest.fixture
+def submit(sqlite: Database, blobs: DirectoryBlobStore) -> Callable[..., list[int]]:
+    def submitted(files: list[SourceFile], **changes: object) -> list[int]:
+        submission = Submission(**{"id": "s", "max_bytes": 1000, **changes})  # type: ignore[arg-type]
+        return list(submit_files(files, submission, sqlite, blobs, make_app(Settings())))
+
+    return submitted
+
+
+def source(path: Path, data: bytes | None) -> SourceFile:
+    if data is not None:
+        path.write_bytes(data)
+    return SourceFile(path, path.name)
+
+
+def stored(database: Database) -> dict[str, tuple[JobState, str | None]]:
+    with database.read() as session:
+        return {job.source: (job.state, job.error_code) for job in session.exec(select(AuditJob))}
+
+
+def test_bytes_row_and_message_belong_together(
+    submit: Callable[..., list[int]], outbox: Outbox, sqlite: Database, blobs: DirectoryBlobStore, tmp_path: Path
+) -> None:
+    files = [source(tmp_path / name, name.encode()) for name in ("a b.jpg", "ü 🦆.png", "no extension")]
+    assert submit(files, queue=AuditQueue.HIGH, profiles=("wechat",)) == [3]
+    with sqlite.read() as session:
+        rows = {job.id: job for job in session.exec(select(AuditJob))}
+    assert {message.source for message in outbox} == {"a b.jpg", "ü 🦆.png", "no extension"}
+    for message in outbox:
+        assert message.sha256 == rows[message.job_id].sha256 == hashlib.sha256(message.source.encode()).hexdigest()
+        assert (message.queue, message.profiles) == (AuditQueue.HIGH, ("wechat",))
+        assert blobs.get(picture_key(message.sha256), 100) == message.source.encode()
+        assert (rows[message.job_id].submission, rows[message.job_id].state) == ("s", JobState.QUEUED)
+
+
+def test_rows_come_before_messages(
+    submit: Callable[..., list[int]], sqlite: Database, blobs: DirectoryBlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: object) -> int:
+        raise BrokerUnavailable("no Redis")
+
+    monkeypatch.setattr("workers.submission.send_audits", down)
+    with pytest.raises(BrokerUnavailable):
+        submit([source(tmp_path / "a", b"a")])
+    assert stored(sqlite) == {"a": (JobState.QUEUED, None)}
+    assert blobs.exists(picture_key(hashlib.sha256(b"a").hexdigest()))
+
+
+def test_what_cannot_be_read_fails_alone(
+    submit: Callable[..., list[int]], outbox: Outbox, sqlite: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "broken link").symlink_to("nowhere")
+    (tmp_path / "device").symlink_to(os.devnull)  # a pipe would block a reader that does not look
+    names = ("folder", "loop", "broken link", "device", "vanished")
+    files = [SourceFile(tmp_path / name, name) for name in names]
+    files += [
+        source(tmp_path / "large", b"x" * 1001),
+        source(tmp_path / "just right", b"x" * 1000),
+        source(tmp_path / "empty", b""),
+    ]
+    assert submit(files) == [8]
+    found = stored(sqlite)
+    assert {name: found[name] for name in names} == dict.fromkeys(names, (JobState.FAILED, "unreadable"))
+    assert found["large"] == (JobState.FAILED, "too_large")
+    assert {message.source for message in outbox} == {"just right", "empty"}
+
+
+def test_a_file_without_permission_is_unreadable(
+    submit: Callable[..., list[int]], outbox: Outbox, sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = Path.read_bytes
+
+    def guarded(path: Path) -> bytes:
+        if path.name == "secret":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", guarded)
+    submit([source(tmp_path / "open", b"x"), source(tmp_path / "secret", b"y")])
+    assert stored(sqlite) == {"open": (JobState.QUEUED, None), "secret": (JobState.FAILED, "unreadable")}
+    assert [message.source for message in outbox] == ["open"]
+
+
+def test_a_folder_that_vanishes_under_way_fails_file_by_file(
+    submit: Callable[..., list[int]], outbox: Outbox, sqlite: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "card").mkdir()
+    gone = [SourceFile(tmp_path / "card" / f"{number}.jpg", f"card/{number}.jpg") for number in range(70)]
+    (tmp_path / "card").rmdir()
+    assert submit([*gone, source(tmp_path / "here", b"x")]) == [64, 7]
+    assert list(stored(sqlite).values()).count((JobState.FAILED, "unreadable")) == 70
+    assert [message.source for message in outbox] == ["here"]
+
+
+def test_a_full_disk_fails_what_it_could_not_take_and_trying_again_heals_it(
+    submit: Callable[..., list[int]], outbox: Outbox, sqlite: Database, blobs: DirectoryBlobStore, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    put = blobs.put
+
+    def nearly_full(key: str, data: bytes) -> None:
+        if len(data) > 5:
+            raise DiskFull("no space left")
+        put(key, data)
+
+    files = [source(tmp_path / "small", b"x"), source(tmp_path / "big", b"x" * 9)]
+    monkeypatch.setattr(blobs, "put", nearly_full)
+    submit(files)
+    assert stored(sqlite) == {"small": (JobState.QUEUED, None), "big": (JobState.FAILED, "disk_full")}
+    assert [message.source for message in outbox] == ["small"]
+    monkeypatch.undo()
+    monkeypatch.setattr("workers.submission.send_audits", outbox.send)
+    submit(files)
+    assert stored(sqlite) == {"small": (JobState.QUEUED, None), "big": (JobState.QUEUED, None)}
+
+
+def test_submitting_again_continues_and_never_doubles(
+    submit: Callable[..., list[int]], outbox: Outbox, sqlite: Database, tmp_path: Path
+) -> None:
+    files = [source(tmp_path / "a", b"a"), source(tmp_path / "b", b"b")]
+    submit(files)
+    with sqlite.write() as session:
+        done = session.exec(select(AuditJob).where(AuditJob.source == "a")).one()
+        done.state = JobState.DONE
+    first = [message.job_id for message in outbox]
+    outbox.clear()
+    submit(files, id="again")
+    assert [message.job_id for message in outbox] == [first[1]]
+    assert len(stored(sqlite)) == 2
+
+
+@pytest.mark.parametrize("changed", [{"profiles": ("wechat",)}, {"model_version": "student-2"}])
+def test_another_question_about_the_same_bytes_is_another_job(
+    submit: Callable[..., list[int]], outbox: Outbox, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    file = source(tmp_path / "a", b"a")
+    submit([file], model_version="student-1")
+    submit([file], **{"model_version": "student-1", **changed})
+    assert len({message.job_id for message in outbox}) == 2
+
+
+def test_changed_bytes_under_the_same_name_are_another_job(
+    submit: Callable[..., list[int]], outbox: Outbox, tmp_path: Path
+) -> None:
+    submit([source(tmp_path / "a", b"before")])
+    submit([source(tmp_path / "a", b"after")])
+    assert len({message.sha256 for message in outbox}) == 2
+
+
+def test_the_same_file_named_twice_is_audited_once(submit: Callable[..., list[int]], outbox: Outbox, tmp_path: Path) -> None:
+    file = source(tmp_path / "a", b"a")
+    assert submit([file, file]) == [2]
+    assert len(outbox) == 1
+
+
+def test_the_order_of_profiles_is_no_other_question(submit: Callable[..., list[int]], outbox: Outbox, tmp_path: Path) -> None:
+    file = source(tmp_path / "a", b"a")
+    submit([file], profiles=("wechat", "weibo"))
+    submit([file], profiles=("weibo", "wechat"))
+    assert len({message.job_id for message in outbox}) == 1
+
+
+def test_files_are_taken_as_they_are_needed(sqlite: Database, blobs: DirectoryBlobStore, outbox: Outbox, tmp_path: Path) -> None:
+    taken = 0
+
+    def endless() -> Iterator[SourceFile]:
+        nonlocal taken
+        file = source(tmp_path / "a", b"a")
+        while True:
+            taken += 1
+            yield SourceFile(file.path, f"{taken}.jpg")
+
+    progress = submit_files(endless(), Submission("s", max_bytes=10), sqlite, blobs, make_app(Settings()))
+    assert (next(progress), taken) == (64, 64)
+    assert (next(progress), taken, len(outbox)) == (64, 128, 128)
+
+
+@pytest.mark.slow
+def test_messages_lie_in_redis(sqlite: Database, blobs: DirectoryBlobStore, broker_url: str, tmp_path: Path) -> None:
+    app = make_app(Settings(broker_url=broker_url))
+    files = [source(tmp_path / f"{number}", bytes([number])) for number in range(70)]
+    submission = Submission("s", max_bytes=10, queue=AuditQueue.BULK)
+    assert list(submit_files(files, submission, sqlite, blobs, app)) == [64, 6]
+    assert queue_depths(app) == {AuditQueue.HIGH: 0, AuditQueue.DEFAULT: 0, AuditQueue.BULK: 70}
+    app.close()
+
+
+@pytest.mark.slow
+def test_without_redis_the_jobs_are_kept(sqlite: Database, blobs: DirectoryBlobStore, tmp_path: Path) -> None:
+    app = make_app(Settings(broker_url=f"redis://127.0.0.1:{free_ports(1)[0]}/0"))
+    files = [source(tmp_path / f"{number:03}", str(number).encode()) for number in range(150)]
+    with pytest.raises(BrokerUnavailable):
+        list(submit_files(files, Submission("s", max_bytes=10), sqlite, blobs, app))
+    assert stored(sqlite) == {file.name: (JobState.QUEUED, None) for file in files}
+    app.close()
+
+
+def test_a_claimed_job_submitted_again_is_sent_again(
+    submit: Callable[..., list[int]], outbox: Outbox, sqlite: Database, tmp_path: Path
+) -> None:
+    file = source(tmp_path / "a", b"a")
+    submit([file])
+    with sqlite.write() as session:
+        jobs.claim_job(session, outbox[0])
+    submit([file])
+    assert [message.job_id for message in outbox] == [outbox[0].job_id] * 2

@@ -1,0 +1,178 @@
+"""One picture, door to door: claim, fetch, decode, predict, store. Never raises: every job ends or comes back."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, TypeVar
+
+from sqlmodel import Session
+
+from model import calibration, compress, metrics, preprocess, regions, render
+from model.budget import PixelBudget
+from model.predictor import Prediction
+from model.preprocess import PictureLimits, Prepared
+from schemas.errors import BlobCorrupt, InternalError, InvalidMessage, ModelFailed, ModelTimeout, TamperwatchError, WorkerLost
+from schemas.messages import AuditMessage
+from schemas.records import ErrorRecord, Region
+from schemas.settings import Settings
+from schemas.states import Verdict
+from schemas.tables import OWN_PICTURE, AuditResult
+from storage import jobs
+from storage.blobs import BlobStore, picture_key
+from storage.database import Database
+from workers.batching import MicroBatcher
+from workers.runtime import ModelRuntime
+
+log = logging.getLogger(__name__)
+
+Change = Callable[[Session], Any]
+Value = TypeVar("Value")
+_WRITE_WAIT_S = 0.002
+# Whole pictures that are being delivered again, all threads together; beside what `preprocess` allows to be decoded.
+_DELIVERING = PixelBudget(80_000_000)
+
+
+class AuditPipeline:
+    """Everything an audit needs, shared by all threads of a worker."""
+
+    def __init__(self, database: Database, blobs: BlobStore, runtime: ModelRuntime, settings: Settings) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._runtime = runtime
+        self._settings = settings.worker
+        self._limits = PictureLimits(settings.limits.max_bytes, settings.limits.max_pixels)
+        # One writer a process: SQLite has one write lock anyway, and a batch of outcomes costs one commit.
+        self._writer: MicroBatcher[Change, Any] = MicroBatcher(
+            self._write, max_batch=4 * settings.worker.max_batch, max_wait_s=_WRITE_WAIT_S, name="store"
+        )
+
+    def run(self, payload: object) -> float | None:
+        """Audit the picture a message names and store the outcome.
+
+        Args:
+            payload: the message as it came from the broker.
+
+        Returns:
+            None when the job has ended; otherwise the seconds after which the message should be delivered again.
+        """
+        try:
+            message = AuditMessage.parse(payload)
+        except InvalidMessage as error:
+            log.error("message dropped: %s", error)
+            return None
+        attempt = 1
+        try:
+            claimed = self._stored(lambda session: jobs.claim_job(session, message))
+            if claimed is None:
+                log.info("job %s has already ended; message acknowledged", message.job_id)
+                return None
+            attempt = claimed
+            if attempt > self._settings.max_attempts:
+                raise WorkerLost(f"the worker died {attempt - 1} times while it held this picture")
+            results = self._audit(message)
+            self._stored(lambda session: jobs.finish_job(session, message.job_id, results))
+            return None
+        except TamperwatchError as error:
+            return self._failed(message, attempt, error)
+        except Exception as error:
+            log.exception("job %s: defect", message.job_id)
+            return self._failed(message, attempt, InternalError(f"{type(error).__name__}: {error}"))
+
+    def close(self) -> None:
+        """Store what was decided, then stop."""
+        self._writer.close()
+
+    def _audit(self, message: AuditMessage) -> list[AuditResult]:
+        started = time.perf_counter()
+        data = self._blobs.get(picture_key(message.sha256), self._limits.max_bytes)
+        if hashlib.sha256(data).hexdigest() != message.sha256:
+            raise BlobCorrupt(f"the bytes stored for {message.sha256} are others; store the picture again")
+        views = prepare_views(data, message.profiles, self._runtime.input_size, self._limits)
+        waiting = {name: self._runtime.submit(view.pixels) for name, view in views.items()}
+        predictions = {name: self._answer(future) for name, future in waiting.items()}
+        latency_ms = (time.perf_counter() - started) * 1000
+        own = predictions[OWN_PICTURE]
+        return [self._result(message, name, prediction, own, views[name], latency_ms) for name, prediction in predictions.items()]
+
+    def _result(
+        self, message: AuditMessage, profile: str, prediction: Prediction, own: Prediction, view: Prepared, latency_ms: float
+    ) -> AuditResult:
+        card = self._runtime.card
+        score = calibration.score(prediction.score_logit, card.calibration)
+        mask_net = prediction.mask_net
+        return AuditResult(
+            job_id=message.job_id,
+            model_version=card.version,
+            profile=profile,
+            score=score,
+            verdict=Verdict(calibration.verdict(score, card.calibration)),
+            area=metrics.alarm_area(mask_net),
+            regions=[
+                Region(box=found.box, score=found.score).model_dump()
+                for found in regions.find_regions(mask_net, view.width_px, view.height_px)
+            ],
+            mask_png=render.mask_png(mask_net),
+            mask_agreement=metrics.mask_agreement(own.mask_net, mask_net),
+            width_px=view.width_px,
+            height_px=view.height_px,
+            latency_ms=latency_ms,
+        )
+
+    def _answer(self, future: Future[Prediction]) -> Prediction:
+        timeout_s = self._settings.predict_timeout_s
+        try:
+            return future.result(timeout=timeout_s)
+        except FutureTimeout as error:
+            future.cancel()
+            raise ModelTimeout(f"the model gave no answer within {timeout_s:g} s") from error
+        except Exception as error:
+            raise ModelFailed(f"the model failed on this picture: {type(error).__name__}: {error}") from error
+
+    def _failed(self, message: AuditMessage, attempt: int, error: TamperwatchError) -> float | None:
+        """Record an error: the end of the job, or a wait before its next attempt."""
+        internal = isinstance(error, InternalError)
+        final = (error.permanent and not internal) or attempt >= self._settings.max_attempts
+        record = ErrorRecord(code=error.code, message=error.message)
+        change = jobs.fail_job if final else jobs.release_job
+        log.warning("job %s attempt %d: %s: %s", message.job_id, attempt, error.code, error.message)
+        wait_s = min(self._settings.retry_backoff_s * 2.0 ** (attempt - 1), self._settings.retry_backoff_max_s)
+        try:
+            self._stored(lambda session: change(session, message.job_id, record))
+        except Exception as store_error:
+            # Whatever it was: a task that raises would be acknowledged, and its message gone.
+            log.warning("job %s: outcome not stored, message comes again: %s", message.job_id, store_error)
+            return wait_s
+        return None if final else wait_s
+
+    def _stored(self, change: Callable[[Session], Value]) -> Value:
+        """Do one change in the writer's next transaction, and wait until it is committed."""
+        value: Value = self._writer.submit(change).result()
+        return value
+
+    def _write(self, changes: Sequence[Change]) -> list[Any]:
+        with self._database.write() as session:
+            return [change(session) for change in changes]
+
+
+def prepare_views(data: bytes, profiles: Sequence[str], input_size: int, limits: PictureLimits) -> dict[str, Prepared]:
+    """The picture as submitted, and as each named network would deliver it, ready for the model.
+
+    Raises:
+        PictureError: the bytes are not an acceptable picture.
+        InvalidMessage: a profile's name is unknown.
+    """
+    views = {OWN_PICTURE: preprocess.prepare(data, input_size, limits)}
+    unknown = [name for name in profiles if name not in compress.PROFILES]
+    if unknown:
+        raise InvalidMessage(f"unknown profile {', '.join(unknown)}; known are {', '.join(compress.PROFILES)}")
+    if profiles:
+        own = views[OWN_PICTURE]
+        with _DELIVERING.hold(own.width_px * own.height_px):
+            image = preprocess.decode(data, limits)
+            for name in profiles:
+                pixels = preprocess.stretch(compress.deliver(image, compress.PROFILES[name]), input_size)
+                views[name] = Prepared(pixels, own.width_px, own.height_px, "JPEG")
+    return views
