@@ -66,7 +66,7 @@ class EmbeddedStack:
         self._exit.close()
 
     def supervise(self) -> None:
-        """Start again what died and send again what was lost. Call it every second or so.
+        """Start again what died. Call it every second or so.
 
         Raises:
             EnvironmentMissing: a process keeps dying.
@@ -75,7 +75,7 @@ class EmbeddedStack:
             child.revive()
 
     def sweep(self) -> int:
-        """Send jobs again whose message is lost, and return how many."""
+        """Send jobs again whose message is lost, and return how many. Sooner than the workers' own sweeps: someone is waiting."""
         return sweep(self.database, self.app, _STALE_AFTER_S)
 
     @property

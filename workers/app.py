@@ -88,4 +88,5 @@ def queue_depths(app: Celery) -> dict[AuditQueue, int]:
 
 def _unavailable(app: Celery, error: Exception) -> BrokerUnavailable:
     # `as_uri` leaves the password out; what is raised here ends up in logs and on screens.
-    return BrokerUnavailable(f"Redis at {app.connection_for_write().as_uri()} does not answer: {error}")
+    why = f"Redis at {app.connection_for_write().as_uri()} does not answer: {str(error).rstrip('.')}"
+    return BrokerUnavailable(f"{why}. Start it, or set TAMPERWATCH_BROKER_URL; jobs already in the store are kept and sent later")

@@ -176,7 +176,6 @@ time.sleep(600)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_children_die_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-c", PARENT, str(tmp_path / "helper.log")]
