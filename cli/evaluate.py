@@ -1,40 +1,47 @@
 """`tamperwatch evaluate`: the protocol on any labelled pictures, with the shipped or a named student."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from cli.console import load_settings, plain, progress_bar, stderr, stdout
+from cli.console import load_settings, progress_bar
+from cli.evaluation_files import write_json, write_per_picture, write_plots, write_worst
+from cli.evaluation_tables import show
 from model import evaluation
 from model.card import builtin_directory
 from model.compress import PROFILES
 from model.evaluation_data import EvaluationItem, folder_items, manifest_items, sample
-from model.evaluation_report import Report, SetFigures
-from model.manifest import Split, read_manifest
+from model.evaluation_report import Measurement, summary
+from model.folders import read_data
+from model.manifest import Split
 from model.predictor import EngineName, Predictor
 from model.preprocess import PictureLimits
-from schemas.errors import InvalidInput
+from model.splits import clustered
+from model.sweeps import AS_IS, SWEEPS, Variant, variants
+from schemas.errors import EnvironmentMissing, InvalidInput
 
 EXIT_SOME_FAILED = 1
-_ERRORS_SHOWN = 10
-_ALL_PROFILES = (evaluation.AS_IS, *PROFILES)
+_ALL_PROFILES = (AS_IS, *PROFILES)
 
 
 def evaluate(
     images: Annotated[Path | None, typer.Option(help="Folder of tampered pictures.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of their true masks, named alike up to the ending.")] = None,
     authentic: Annotated[Path | None, typer.Option(help="Folder of authentic pictures.")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="CSV with columns set,image,mask,label and, to split, scene.")] = None,
-    split: Annotated[Split, typer.Option(help="Side of the manifest's split by scene.")] = "all",
-    profiles: Annotated[str, typer.Option(help=f"Comma list of {', '.join(_ALL_PROFILES)}; or all.")] = evaluation.AS_IS,
+    manifest: Annotated[Path | None, typer.Option(help="Manifest CSV, or a folder as `train` takes it.")] = None,
+    split: Annotated[Split, typer.Option(help="Side of the manifest's split by scene and near-duplicates.")] = "all",
+    profiles: Annotated[str, typer.Option(help=f"Comma list of {', '.join(_ALL_PROFILES)}; or all.")] = AS_IS,
+    sweeps: Annotated[str, typer.Option(help=f"Comma list of {', '.join(SWEEPS)}; or all.")] = "",
     model: Annotated[Path | None, typer.Option(help="Folder of a student; by default the one that ships.")] = None,
     engine: Annotated[EngineName, typer.Option(help="What runs the network.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, or cuda:N with the torch engine.")] = "cpu",
     json_path: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the report here.")] = None,
+    per_picture: Annotated[Path | None, typer.Option(metavar="FILE", help="CSV, a line per picture and variant.")] = None,
+    plots: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Draw the figures as PNG files here.")] = None,
+    worst: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Sheets of the pictures that came out worst.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many pictures, spread evenly over the data.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Network inputs per batch.")] = evaluation.BATCH_SIZE,
 ) -> None:
@@ -47,19 +54,42 @@ def evaluate(
     Examples:
       tamperwatch evaluate --manifest data/manifest.csv --split validation
       tamperwatch evaluate --images tampered --masks masks --authentic originals
-      tamperwatch evaluate --manifest data --profiles all --json report.json
+      tamperwatch evaluate --manifest data --profiles all --sweeps all --json report.json --plots plots
     """
-    if json_path is not None and (json_path.is_dir() or not json_path.absolute().parent.is_dir()):
-        raise InvalidInput(f"--json {json_path}: name a file in a folder that exists")
+    _check_outputs(json_path, per_picture, plots, worst)
+    chosen = variants(_names(profiles, _ALL_PROFILES), _names(sweeps, tuple(SWEEPS)))
     items = sample(_items(images, masks, authentic, manifest, split), limit)
-    names = _ALL_PROFILES if profiles == "all" else [name.strip() for name in profiles.split(",") if name.strip()]
-    predictor = Predictor.load(model or builtin_directory(), engine, device=device)
-    report = _run(predictor, items, names, batch_size)
-    _show(report)
+    predictor, limits = Predictor.load(model or builtin_directory(), engine, device=device), _limits()
+    measurement = _run(predictor, items, chosen, batch_size, limits)
+    report = summary(measurement)
+    show(report)
     if json_path is not None:
-        json_path.write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        write_json(report, json_path)
+    if per_picture is not None:
+        write_per_picture(measurement.outcomes, per_picture)
+    if plots is not None:
+        write_plots(report, measurement.outcomes, predictor.card.calibration, plots)
+    if worst is not None:
+        write_worst(predictor, items, measurement.outcomes, limits, worst)
     if report.errors:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _check_outputs(json_path: Path | None, per_picture: Path | None, plots: Path | None, worst: Path | None) -> None:
+    """Raise before the work whose result would be lost."""
+    for option, file in (("--json", json_path), ("--per-picture", per_picture)):
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise InvalidInput(f"{option} {file}: name a file in a folder that exists")
+    for option, folder in (("--plots", plots), ("--worst", worst)):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise InvalidInput(f"{option} {folder}: name a folder; this is a file")
+    if plots is not None and find_spec("matplotlib") is None:
+        raise EnvironmentMissing("--plots needs matplotlib: pip install 'tamperwatch[train]'")
+
+
+def _names(text: str, every: Sequence[str]) -> list[str]:
+    """A comma list, or everything there is."""
+    return list(every) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _items(
@@ -69,126 +99,39 @@ def _items(
     if manifest is not None and (images or masks or authentic):
         raise InvalidInput("--manifest already names the pictures; leave out --images, --masks and --authentic, or --manifest")
     if manifest is not None:
-        return manifest_items(read_manifest(manifest), split)
+        return _manifest_items(manifest, split)
     if split != "all":
         raise InvalidInput("--split needs --manifest: folders have no scenes to split by")
     return folder_items(images, masks, authentic)
 
 
-def _run(predictor: Predictor, items: Sequence[EvaluationItem], profiles: Sequence[str], batch_size: int) -> Report:
-    """Evaluate behind a progress bar on stderr."""
+def _manifest_items(path: Path, split: Split) -> list[EvaluationItem]:
+    """One side of the split that training made: by scene, near-duplicates kept together."""
+    found = read_data(path)
+    if split == "all":
+        return manifest_items(found)
+    with progress_bar() as progress:
+        task = progress.add_task("near-duplicates", total=len(found.rows))
+        found = clustered(found, progress=lambda done, _: progress.update(task, completed=done))
+    return manifest_items(found, split)
+
+
+def _limits() -> PictureLimits:
     limits = load_settings().limits
+    return PictureLimits(limits.max_bytes, limits.max_pixels)
+
+
+def _run(
+    predictor: Predictor, items: Sequence[EvaluationItem], chosen: tuple[Variant, ...], batch_size: int, limits: PictureLimits
+) -> Measurement:
+    """Evaluate behind a progress bar on stderr."""
     with progress_bar() as progress:
         task = progress.add_task("evaluate", total=len(items))
-        return evaluation.evaluate(
+        return evaluation.measure(
             predictor,
             items,
-            profiles,
+            chosen,
             lambda done, _: progress.update(task, completed=done),
             batch_size=batch_size,
-            limits=PictureLimits(limits.max_bytes, limits.max_pixels),
+            limits=limits,
         )
-
-
-def _show(report: Report) -> None:
-    weights, data = (report.checkpoint_sha256 or "unknown")[:12], report.dataset_sha256[:12]
-    _say(f"Model {report.model_version} (weights {weights}), engine {report.engine}, input {report.input_size} px")
-    _say(f"Data {data}, {report.n_pictures} pictures, {report.duration_s:.1f} s")
-    if report.overall.n_tampered:
-        stdout.print(_tampered_table(report))
-    if report.overall.n_authentic:
-        stdout.print(_authentic_table(report))
-    _say(_score_line(report))
-    if any(name != evaluation.AS_IS for name in report.profiles):
-        stdout.print(_profiles_table(report))
-        _say(f"Simulated: {report.profiles_note}.")
-    for failure in report.errors[:_ERRORS_SHOWN]:
-        stderr.print(f"[magenta]{failure.code}[/] {plain(failure.image)}: {plain(failure.message)}", highlight=False)
-    if len(report.errors) > _ERRORS_SHOWN:
-        stderr.print(f"... and {len(report.errors) - _ERRORS_SHOWN} more that could not be measured", highlight=False)
-
-
-def _say(line: str) -> None:
-    stdout.print(line, markup=False, highlight=False)
-
-
-def _score_line(report: Report) -> str:
-    auc, interval = _number(report.image_auc), _range(report.image_auc_interval)
-    at_flag = f"F1 {_number(report.image_f1)}, balanced accuracy {_number(report.balanced_accuracy)}"
-    return f"Score: AUC {auc} (95 % {interval}), calibration error {_number(report.ece)}; at the flag threshold {at_flag}"
-
-
-def _tampered_table(report: Report) -> Table:
-    table = _table("Tampered pictures: is the region found?", "set", ("pictures", "F1", "95 %", "IoU", "AUC", "flag", "review"))
-    for name, figures in _with_all(report):
-        if figures.n_tampered:
-            table.add_row(
-                plain(name),
-                str(figures.n_tampered),
-                _number(figures.f1),
-                _range(figures.intervals["f1"]),
-                _number(figures.iou),
-                _number(figures.auc),
-                _percent(figures.tampered_flag_rate),
-                _percent(figures.tampered_review_rate),
-                style=_style(figures, report),
-            )
-    return table
-
-
-def _authentic_table(report: Report) -> Table:
-    table = _table("Authentic pictures: false alarms", "set", ("pictures", "area", "95 %", "flag", "review"))
-    for name, figures in _with_all(report):
-        if figures.n_authentic:
-            table.add_row(
-                plain(name),
-                str(figures.n_authentic),
-                _percent(figures.fa_area),
-                _range(figures.intervals["fa_area"], percent=True),
-                _percent(figures.fa_rate),
-                _percent(figures.review_rate),
-                style=_style(figures, report),
-            )
-    return table
-
-
-def _style(figures: SetFigures, report: Report) -> str:
-    return "bold" if figures is report.overall else ""
-
-
-def _with_all(report: Report) -> list[tuple[str, SetFigures]]:
-    return [*report.sets.items(), ("all", report.overall)]
-
-
-def _profiles_table(report: Report) -> Table:
-    columns = ("F1", "authentic area", "authentic flag", "score AUC")
-    table = _table("The same pictures as a network would deliver them (simulated)", "profile", columns)
-    for name, figures in report.profile_figures.items():
-        overall = figures.overall
-        cells = _number(overall.f1), _percent(overall.fa_area), _percent(overall.fa_rate), _number(figures.image_auc)
-        table.add_row(name, *cells)
-    return table
-
-
-def _table(title: str, first: str, columns: Sequence[str]) -> Table:
-    """A plain table of right-aligned figures that fits a terminal of 80 columns."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
-    table.add_column(first)
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
-def _range(interval: tuple[float, float] | None, *, percent: bool = False) -> str:
-    if interval is None:
-        return "-"
-    low, high = interval
-    return f"{100 * low:.0f}-{100 * high:.0f} %" if percent else f"{low:.2f}-{high:.2f}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"

@@ -90,6 +90,7 @@ class ReportCard:
     score: float | None
     score_text: str
     likelihood: str
+    stability_text: str
     area: float | None
     area_text: str
     latency_ms: float | None
@@ -129,6 +130,7 @@ def card_of(record: AuditRecord, number: int, report_folder: Path) -> ReportCard
         score=record.score,
         score_text=score_text(record.score),
         likelihood=likelihood(record.score),
+        stability_text=stability_text(record),
         area=record.area,
         area_text=percent_text(record.area),
         latency_ms=record.latency_ms,
@@ -178,6 +180,16 @@ def score_text(score: float | None) -> str:
 def likelihood(score: float | None) -> str:
     """A probability in words."""
     return "" if score is None else next(words for least, words in _LIKELIHOODS if score >= least)
+
+
+def stability_text(record: AuditRecord) -> str:
+    """What scoring again after a mild recompression gave; empty where the score lies far from the thresholds."""
+    if record.second_score is None:
+        return ""
+    again = score_text(record.second_score)
+    if record.stable:
+        return f"stable: a mild recompression scores {again}, the same verdict"
+    return f"unstable: a mild recompression scores {again}, another verdict, so it goes to review"
 
 
 def percent_text(share: float | None) -> str:

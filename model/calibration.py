@@ -1,9 +1,9 @@
 """From a raw image logit to a probability, and from a probability to a verdict.
 
 probability = sigmoid(score_logit / temperature + bias), the two numbers fitted on validation scenes (J. Platt,
-"Probabilistic Outputs for Support Vector Machines", 1999). A verdict threshold is the smallest number that at most a
-stated share of the authentic validation pictures scores *strictly above*; a picture gets the verdict if it, too, scores
-strictly above. The probability holds for the validation pictures' own share of tampered ones.
+"Probabilistic Outputs for Support Vector Machines", 1999). A picture gets a verdict if it scores *strictly above* the
+verdict's threshold, which is set so that an authentic picture *not among those it was set on* does so with at most the
+stated chance (`threshold_for`). The probability holds for the validation pictures' own share of tampered ones.
 """
 
 import math
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from model.card import Calibration
+from model.cross_fit import Folds
 from schemas.errors import InvalidInput
 
 VerdictWord = Literal["pass", "review", "flag"]
@@ -54,13 +55,10 @@ def calibrate(
 ) -> Calibration:
     """Fit probability and thresholds on validation pictures.
 
-    With fewer than 1 / rate authentic pictures a threshold is the highest authentic score: no false alarm there, and
-    no evidence that the rate holds elsewhere.
-
     Args:
         score_logits: [N] raw image logits.
         tampered: [N] true where the picture was manipulated.
-        review_false_alarm_rate: largest share of authentic pictures that may score above the review threshold.
+        review_false_alarm_rate: largest chance of a new authentic picture to score above the review threshold.
         flag_false_alarm_rate: the same for the flag threshold; at most the review rate.
 
     Raises:
@@ -86,16 +84,38 @@ def calibrate(
     )
 
 
-def threshold_for(authentic_scores: ArrayLike, false_alarm_rate: float) -> float:
-    """The smallest threshold that at most this share of the authentic scores lies strictly above.
+def held_out(score_logits: ArrayLike, tampered: ArrayLike, folds: Folds) -> list[Calibration]:
+    """For each picture the calibration fitted without its fold, at the default rates.
 
     Args:
-        authentic_scores: [N] probabilities of authentic pictures, N at least 1.
-        false_alarm_rate: the share, at least 0 and below 1.
+        score_logits: [N] raw image logits.
+        tampered: [N] true where the picture was manipulated.
+        folds: [N] from `model.cross_fit.assign_folds`.
+
+    Raises:
+        InvalidInput: as `calibrate`.
+    """
+    logits, truth = np.asarray(score_logits, dtype=np.float64), np.asarray(tampered, dtype=np.bool_)
+    fits = {fold: calibrate(logits[folds != fold], truth[folds != fold]) for fold in np.unique(folds).tolist()}
+    return [fits[fold] for fold in folds.tolist()]
+
+
+def threshold_for(authentic_scores: ArrayLike, false_alarm_rate: float) -> float:
+    """The threshold that a new authentic picture scores strictly above with at most this chance.
+
+    The k-th highest of N scores, k = floor(rate (N + 1)): a further picture of the same kind is as likely to fall into any of
+    the N + 1 gaps between them, so it lies above with chance k / (N + 1) (split conformal prediction; Vovk, Gammerman and
+    Shafer, "Algorithmic Learning in a Random World", 2005). The share of the N themselves that lies above is (k - 1) / N: taking
+    k = rate N + 1, which uses the rate up on them, was measured to exceed it on held-out scenes. With fewer than 1 / rate - 1
+    scores the threshold is the highest one, and the chance 1 / (N + 1) is above the rate.
+
+    Args:
+        authentic_scores: [N] probabilities, or logits, of authentic pictures, N at least 1.
+        false_alarm_rate: the chance, at least 0 and below 1.
     """
     descending = np.sort(np.asarray(authentic_scores, dtype=np.float64))[::-1]
-    allowed = math.floor(false_alarm_rate * descending.size + 1e-9)  # in floats, 0.29 * 100 is a little less than 29
-    return float(descending[min(allowed, descending.size - 1)])
+    rank = math.floor(false_alarm_rate * (descending.size + 1) + 1e-9)  # in floats, 0.29 * 100 is a little less than 29
+    return float(descending[max(rank, 1) - 1])
 
 
 def fit_platt(score_logits: Vector, tampered: NDArray[np.bool_]) -> tuple[float, float]:

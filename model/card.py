@@ -32,7 +32,7 @@ class Calibration(BaseModel):
     """How a raw image logit becomes a probability and a verdict.
 
     probability = sigmoid(score_logit / temperature + bias), fitted on validation scenes (Platt 1999). The two
-    thresholds are probabilities; each was set for the stated share of authentic validation pictures above it.
+    thresholds are probabilities; each was set for the stated chance of an authentic picture to score above it.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -12,6 +12,8 @@ from model.student import Student
 from schemas.errors import ModelInvalid
 
 WEIGHTS_NAME = "student.safetensors"
+# What students published by 0.1.0 and before do not hold; zero is what they were trained and measured with.
+LATER_NUMBERS = ("mask_shift", "mask_coupling")
 
 
 def save_weights(student: Student, path: Path) -> None:
@@ -28,7 +30,8 @@ def load_weights(student: Student, path: Path) -> None:
     """
     try:
         state = load_file(path)
-        student.load_state_dict({name: _restored(tensor) for name, tensor in state.items()})
+        restored = {name: _restored(tensor) for name, tensor in state.items()}
+        student.load_state_dict(dict.fromkeys(LATER_NUMBERS, torch.zeros(())) | restored)
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelInvalid(f"{path} does not hold the weights of this student: {error}") from error
 

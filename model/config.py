@@ -4,15 +4,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from schemas.errors import InvalidInput
 
 Colour = tuple[float, float, float]
 Pretrained = Literal["none", "efficientnet-lite0-package", "timm"]
 Precision = Literal["fp32", "bf16"]
+HighPass = Literal["none", "srm", "bayar"]
+TeacherKind = Literal["grabcut", "sam-vit-b", "sam-vit-l", "sam-vit-h", "masks"]
 
 OUTPUT_STRIDE = 4
+CORRELATION_STRIDE = 8
 _POSITIVE = ("steps", "batch_size", "lr_backbone", "lr_head", "clip_norm", "checkpoint_every_steps", "evaluate_every_steps")
 
 
@@ -27,6 +30,9 @@ class StudentConfig:
         slots: learnable prototypes in the memory bank.
         memory: False leaves the memory bank out (for ablation).
         gates: False leaves the scale gates out (for ablation).
+        balance: "learned" makes alpha of the fusion a parameter, "fixed" keeps it at one half.
+        correlation: channels of the descriptors that look for repeated content in the picture; 0 leaves the branch out.
+        high_pass: a front end of residual filters beside RGB.
         mean, std: per-channel normalisation of RGB scaled to 0..1, as the backbone was pretrained.
     """
 
@@ -36,6 +42,9 @@ class StudentConfig:
     slots: int = 48
     memory: bool = True
     gates: bool = True
+    balance: Literal["learned", "fixed"] = "learned"
+    correlation: int = 0
+    high_pass: HighPass = "none"
     mean: Colour = (0.485, 0.456, 0.406)
     std: Colour = (0.229, 0.224, 0.225)
 
@@ -45,6 +54,10 @@ class StudentConfig:
             problems.append(f"input_size must be a positive multiple of 32, not {self.input_size}")
         if self.width < 1 or self.slots < 1:
             problems.append(f"width and slots must be positive, not {self.width} and {self.slots}")
+        if self.correlation < 0:
+            problems.append(f"correlation must not be negative, not {self.correlation}")
+        if self.balance not in ("learned", "fixed") or self.high_pass not in get_args(HighPass):
+            problems.append(f"balance {self.balance!r} or high_pass {self.high_pass!r} is not a known choice")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             problems.append("mean and std need three numbers each, std above zero")
         _raise_if(problems, "student")
@@ -63,9 +76,10 @@ class TrainConfig:
         name: of the student's family; the published version is `<name>-<8 hex of the weights' sha256>`.
         student: the network.
         pretrained: where the backbone's first weights come from.
+        teacher: what turns boxes into pseudo-masks; "masks" trains on the true masks instead, as an upper bound.
         seed: of every random choice in data and weights.
         steps: optimizer steps of the whole schedule.
-        limit_minutes: wall-clock budget; the schedule runs faster when steps would not fit into it. 0 is no limit.
+        limit_minutes: wall-clock budget; becomes a number of steps at the pace of the first 25, then kept. 0 is no limit.
         batch_size: pictures a step.
         lr_backbone, lr_head: peak learning rates of AdamW.
         weight_decay: on weights with two or more dimensions.
@@ -79,8 +93,12 @@ class TrainConfig:
             probability proportional to weight * sqrt(pictures).
         box_margin: largest loosening of a training box, as a share of its own extent.
         outside_label: soft label inside the box where the teacher saw no object.
+        least_quality: pseudo-masks of a lower quality do not train.
+        trusted_quality: pseudo-masks from this quality on weigh fully; the weight falls linearly to zero at quality zero.
+        copy_move_share, removal_share, edit_share: of the synthetic manipulations; the rest are splices.
+        delivery: apply the random compression chain to training pictures.
         positive_weight: of manipulated cells in the cross-entropy.
-        dice_weight, score_weight: of the loss terms beside the cross-entropy.
+        dice_weight, score_weight, match_weight: of the loss terms beside the cross-entropy.
         threads: of torch; 0 leaves torch's choice.
         loader_workers: processes that draw samples; 0 draws them in the training process.
         checkpoint_every_steps, evaluate_every_steps: period of resumable checkpoints and of the small validation.
@@ -92,6 +110,7 @@ class TrainConfig:
     name: str = "student"
     student: StudentConfig = field(default_factory=StudentConfig)
     pretrained: Pretrained = "none"
+    teacher: TeacherKind = "grabcut"
     seed: int = 20251
     steps: int = 2000
     limit_minutes: float = 0.0
@@ -109,9 +128,16 @@ class TrainConfig:
     set_weights: Mapping[str, float] = field(default_factory=dict)
     box_margin: float = 0.15
     outside_label: float = 0.1
+    least_quality: float = 0.0
+    trusted_quality: float = 0.0
+    copy_move_share: float = 0.45
+    removal_share: float = 0.1
+    edit_share: float = 0.1
+    delivery: bool = True
     positive_weight: float = 2.0
     dice_weight: float = 0.5
     score_weight: float = 0.3
+    match_weight: float = 0.2
     threads: int = 0
     loader_workers: int = 1
     checkpoint_every_steps: int = 200
@@ -124,6 +150,13 @@ class TrainConfig:
         problems = [f"{name} must be positive, not {getattr(self, name)}" for name in _POSITIVE if getattr(self, name) <= 0]
         if min(self.real_share, self.synthetic_share) < 0 or self.real_share + self.synthetic_share > 1:
             problems.append("real_share and synthetic_share must be shares of one batch")
+        kinds = (self.copy_move_share, self.removal_share, self.edit_share)
+        if min(kinds) < 0 or sum(kinds) > 1:
+            problems.append("copy_move_share, removal_share and edit_share must be shares of the synthetic manipulations")
+        if not 0 <= self.least_quality <= 1 or not 0 <= self.trusted_quality <= 1:
+            problems.append("least_quality and trusted_quality must lie in 0..1")
+        if self.teacher not in get_args(TeacherKind):
+            problems.append(f"teacher {self.teacher!r} is not one of {', '.join(get_args(TeacherKind))}")
         if not 0 <= self.ema_decay < 1:
             problems.append(f"ema_decay must lie in 0..1, not {self.ema_decay}")
         if self.pretrained not in ("none", "efficientnet-lite0-package", "timm"):

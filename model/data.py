@@ -4,48 +4,28 @@ True masks of real manipulated pictures never train: what the student learns abo
 A sample is a pure function of (seed, index), so a run can be resumed or repeated.
 """
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from model import synthetic
-from model.compress import random_chain
+from model.augment import HALF, TRIES, Drawn, Sample, augmented, window
 from model.config import TrainConfig
 from model.manifest import Manifest, ManifestRow
-from model.preprocess import decode, prepare, stretch
+from model.preprocess import decode, prepare
+from model.pseudo_masks import PseudoMasks
 from schemas.errors import InvalidInput, PictureError
 
 CLEAN_CROP_SHARE = 0.25  # of authentic samples: cut from manipulated pictures, away from their boxes
-COPY_MOVE_SHARE, REMOVAL_SHARE = 0.4, 0.1
-CROP_SHARE, LEAST_CROP = 0.6, 0.55
-TRIES = 6
-HALF = 127  # of an 8-bit mask
-LONG_SIDE_PX = 1280  # larger pictures are reduced once, before anything else
-
-
-class Sample(NamedTuple):
-    """pixels [S, S, 3] uint8 RGB; soft_mask [M, M] uint8, 255 x belief; label 1.0 manipulated, 0.0 authentic (a scalar)."""
-
-    pixels: Tensor
-    soft_mask: Tensor
-    label: Tensor
-
-
-class Drawn(NamedTuple):
-    """A picture before augmentation: [H, W, 3] uint8, soft mask [H, W] uint8, label."""
-
-    picture: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-    tampered: bool
+LEAST_CLEAN_CROP = 0.35
+LISTED_OBJECT_SHARE = 0.7
+LONG_SIDE = 2.0  # of the network's side: larger pictures are reduced to this once, before anything else
+CACHE_BYTES = 4 << 30  # of decoded pictures, all loader processes together
 
 
 class TrainingSet(Dataset[Sample]):
@@ -53,7 +33,7 @@ class TrainingSet(Dataset[Sample]):
 
     Args:
         manifest: pictures with boxes; only its training split is used.
-        masks: pseudo-mask file of each manipulated picture, from `model.pseudo_masks`.
+        masks: pseudo-mask and weight of each manipulated picture; pictures that were dropped there do not train.
         config: shares, weights, seed, net size.
         length: samples in the run.
 
@@ -61,16 +41,18 @@ class TrainingSet(Dataset[Sample]):
         InvalidInput: the training split lacks a kind of picture that the config asks for.
     """
 
-    def __init__(self, manifest: Manifest, masks: Mapping[str, Path], config: TrainConfig, length: int) -> None:
+    def __init__(self, manifest: Manifest, masks: PseudoMasks, config: TrainConfig, length: int) -> None:
         rows = manifest.split("training")
         self._root = manifest.root
         self._masks = masks
         self._config = config
         self._length = length
-        self._tampered = _by_set(row for row in rows if row.tampered)
+        self._long_side_px = round(LONG_SIDE * config.student.input_size)
+        self._tampered = _by_set(row for row in rows if row.tampered and row.image in masks.files)
         self._authentic = _by_set(row for row in rows if not row.tampered)
         self._with_objects = [row for row in rows if row.objects]
-        self._bytes: dict[str, bytes] = {}
+        self._decoded: dict[str, NDArray[np.uint8]] = {}
+        self._room_bytes = CACHE_BYTES // max(1, config.loader_workers)
         if not self._authentic or (config.real_share and not self._tampered):
             raise InvalidInput("the training split needs authentic pictures, and manipulated ones unless real_share is 0")
 
@@ -81,7 +63,7 @@ class TrainingSet(Dataset[Sample]):
         if not 0 <= index < self._length:
             raise IndexError(index)
         rng = np.random.default_rng((self._config.seed, index))
-        return _augmented(self._draw(rng), self._config, rng)
+        return augmented(self._draw(rng), self._config, rng)
 
     def _draw(self, rng: np.random.Generator) -> Drawn:
         kind = rng.random()
@@ -96,8 +78,8 @@ class TrainingSet(Dataset[Sample]):
     def _real(self, rng: np.random.Generator) -> Drawn:
         row = self._row(self._tampered, rng)
         picture = self._picture(row.image)
-        soft = np.asarray(Image.open(io.BytesIO(self._read(str(self._masks[row.image])))).convert("L"))
-        return Drawn(picture, _sized(soft, picture), True)
+        soft = self._mask(str(self._masks.files[row.image]), Image.Resampling.BOX)
+        return Drawn(picture, _sized(soft, picture), True, weight=self._masks.weights[row.image], exact=False)
 
     def _pristine(self, rng: np.random.Generator) -> Drawn:
         return _unmarked(self._picture(self._row(self._authentic, rng).image))
@@ -107,42 +89,48 @@ class TrainingSet(Dataset[Sample]):
         row = self._row(self._tampered, rng)
         picture = self._picture(row.image)
         height, width = picture.shape[:2]
-        full_width, full_height = row.size_px or _size_of(self._read(row.image))
+        full_width, full_height = row.size_px or _size_of(self._root / row.image)
         for _ in range(TRIES):
-            x0, y0, x1, y1 = _window(height, width, 0.35, rng)
+            x0, y0, x1, y1 = window(height, width, LEAST_CLEAN_CROP, rng)
             left, right, top, bottom = x0 / width, x1 / width, y0 / height, y1 / height
             if not any(
                 box.x0 / full_width < right and box.x1 / full_width > left
                 and box.y0 / full_height < bottom and box.y1 / full_height > top
                 for box in row.boxes
             ):  # fmt: skip
-                return _unmarked(picture[y0:y1, x0:x1])
+                # Its other half may be a copy's source, so what repeats in it is not known.
+                return _unmarked(picture[y0:y1, x0:x1])._replace(exact=False)
         return self._pristine(rng)
 
     def _synthetic(self, rng: np.random.Generator) -> Drawn:
         for _ in range(TRIES):
             made = self._manipulated(rng)
             if made is not None and made.mask.any():
-                return Drawn(made.picture, made.mask, True)
+                return Drawn(made.picture, made.mask, True, move=made.move)
         return self._pristine(rng)
 
     def _manipulated(self, rng: np.random.Generator) -> synthetic.Manipulated | None:
+        config = self._config
         choice = rng.random()
-        if choice >= COPY_MOVE_SHARE + REMOVAL_SHARE:
-            donor, part = self._donor(rng)
-            base = self._picture(self._row(self._authentic, rng).image)
-            return synthetic.splice(base, donor, part, rng) if part is not None else None
         base, part = self._donor(rng)
         if part is None:
             return None
-        return (synthetic.copy_move if choice < COPY_MOVE_SHARE else synthetic.removal)(base, part, rng)
+        for make, share in (
+            (synthetic.copy_move, config.copy_move_share),
+            (synthetic.removal, config.removal_share),
+            (synthetic.local_edit, config.edit_share),
+        ):
+            if choice < share:
+                return make(base, part, rng)
+            choice -= share
+        return synthetic.splice(self._picture(self._row(self._authentic, rng).image), base, part, rng)
 
     def _donor(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         """A picture and a part of it: one of its listed objects, or a random blob."""
-        if self._with_objects and rng.random() < 0.7:
+        if self._with_objects and rng.random() < LISTED_OBJECT_SHARE:
             row = self._with_objects[int(rng.integers(len(self._with_objects)))]
             picture = self._picture(row.image)
-            mask = np.asarray(Image.open(io.BytesIO(self._read(row.objects[int(rng.integers(len(row.objects)))]))).convert("L"))
+            mask = self._mask(row.objects[int(rng.integers(len(row.objects)))], Image.Resampling.NEAREST)
             return picture, synthetic.pick_object(_sized(mask, picture, cv2.INTER_NEAREST), rng)
         picture = self._picture(self._row(self._authentic, rng).image)
         return picture, synthetic.blob(picture.shape[0], picture.shape[1], rng)
@@ -155,18 +143,28 @@ class TrainingSet(Dataset[Sample]):
         return rows[int(rng.integers(len(rows)))]
 
     def _picture(self, name: str) -> NDArray[np.uint8]:
-        try:
-            image = decode(self._read(name))
-        except PictureError as error:
-            raise InvalidInput(f"training picture {name}: {error.message}") from error
-        image.thumbnail((LONG_SIDE_PX, LONG_SIDE_PX), Image.Resampling.LANCZOS)
+        return self._cached(name, lambda: self._reduced(_decoded(self._root / name), Image.Resampling.LANCZOS))
+
+    def _mask(self, name: str, resampling: Image.Resampling) -> NDArray[np.uint8]:
+        def load() -> NDArray[np.uint8]:
+            with Image.open(self._root / name) as mask:  # an absolute name replaces the root
+                return self._reduced(mask.convert("L"), resampling)
+
+        return self._cached(name, load)
+
+    def _reduced(self, image: Image.Image, resampling: Image.Resampling) -> NDArray[np.uint8]:
+        image.thumbnail((self._long_side_px, self._long_side_px), resampling)
         return np.asarray(image, dtype=np.uint8)
 
-    def _read(self, name: str) -> bytes:
-        """Encoded bytes of a file, kept in memory."""
-        if name not in self._bytes:
-            self._bytes[name] = (self._root / name).read_bytes()  # an absolute name replaces the root
-        return self._bytes[name]
+    def _cached(self, name: str, load: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Decoded and reduced pixels, kept in memory while there is room."""
+        if name in self._decoded:
+            return self._decoded[name]
+        pixels = load()
+        if pixels.nbytes <= self._room_bytes:
+            self._room_bytes -= pixels.nbytes
+            self._decoded[name] = pixels
+        return pixels
 
 
 class ValidationSet:
@@ -214,56 +212,6 @@ class ValidationSet:
         return figures
 
 
-def _augmented(drawn: Drawn, config: TrainConfig, rng: np.random.Generator) -> Sample:
-    """Crop, mirror and turn, degrade, stretch to the net: one path for manipulated and authentic alike."""
-    picture, mask, tampered = _cropped(drawn, rng)
-    picture, mask = _turned(picture, mask, rng)
-    image = random_chain(Image.fromarray(np.ascontiguousarray(picture)), rng)
-    side, cells = config.student.input_size, config.student.mask_size
-    if rng.random() < 0.5 and min(image.size) >= 2 * side:
-        image = image.reduce(2)  # stands for the predictor's scaled JPEG decode
-    soft = Image.fromarray(np.ascontiguousarray(mask)).resize((cells, cells), Image.Resampling.BOX)
-    return Sample(
-        torch.from_numpy(stretch(image, side).copy()),
-        torch.from_numpy(np.asarray(soft, dtype=np.uint8).copy()),
-        torch.tensor(1.0 if tampered else 0.0),
-    )
-
-
-def _cropped(drawn: Drawn, rng: np.random.Generator) -> Drawn:
-    """A random window that keeps at least half of the manipulated part, or the whole picture."""
-    if rng.random() >= CROP_SHARE:
-        return drawn
-    height, width = drawn.mask.shape
-    weight = int(drawn.mask.sum(dtype=np.int64))
-    for _ in range(TRIES):
-        x0, y0, x1, y1 = _window(height, width, LEAST_CROP, rng)
-        mask = drawn.mask[y0:y1, x0:x1]
-        if not drawn.tampered or mask.sum(dtype=np.int64) * 2 >= weight:
-            return Drawn(drawn.picture[y0:y1, x0:x1], mask, drawn.tampered)
-    return drawn
-
-
-def _turned(
-    picture: NDArray[np.uint8], mask: NDArray[np.uint8], rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    if rng.random() < 0.5:
-        picture, mask = picture[:, ::-1], mask[:, ::-1]
-    if rng.random() < 0.1:
-        picture, mask = picture[::-1], mask[::-1]
-    if rng.random() < 0.2:
-        turns = int(rng.integers(1, 4))
-        picture, mask = np.rot90(picture, turns), np.rot90(mask, turns)
-    return picture, mask
-
-
-def _window(height: int, width: int, least: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 of a window whose sides are `least`..1 of the frame's."""
-    w, h = max(1, round(width * rng.uniform(least, 1))), max(1, round(height * rng.uniform(least, 1)))
-    x0, y0 = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-    return x0, y0, x0 + w, y0 + h
-
-
 def _by_set(rows: Iterable[ManifestRow]) -> dict[str, list[ManifestRow]]:
     groups: dict[str, list[ManifestRow]] = {}
     for row in rows:
@@ -282,6 +230,14 @@ def _sized(mask: NDArray[np.uint8], picture: NDArray[np.uint8], interpolation: i
     return np.asarray(cv2.resize(mask, (picture.shape[1], picture.shape[0]), interpolation=interpolation), dtype=np.uint8)
 
 
-def _size_of(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data)) as image:
+def _decoded(path: Path) -> Image.Image:
+    """Raises InvalidInput: the picture cannot be decoded."""
+    try:
+        return decode(path.read_bytes())
+    except PictureError as error:
+        raise InvalidInput(f"training picture {path}: {error.message}") from error
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
         return image.size

@@ -1,7 +1,8 @@
-"""The protocol: run a student over labelled pictures, by the path it serves them on, and report the figures.
+"""The protocol: run a student over labelled pictures, by the path it serves them on, and note how each came out.
 
 Pictures are read and decoded in threads while the network runs on the batch before; masks are measured in the same
-threads, at the pictures' own size. No picture, mask or map outlives its batch, so memory does not grow with the data.
+threads, at the pictures' own size. No picture, mask or map outlives its batch, so memory does not grow with the data. All
+variants of a picture come from one decode of it; the picture as it is takes the scaled decode that serving takes.
 """
 
 import hashlib
@@ -13,33 +14,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.calibration import score, verdict
 from model.card import Card
-from model.compress import PROFILES, deliver
 from model.evaluation_data import EvaluationItem, check_masks, read_bytes, true_mask
-from model.evaluation_report import (
-    Failure,
-    Outcome,
-    Report,
-    by_set,
-    image_figures,
-    profile_f1,
-    profile_figures,
-    set_figures,
-)
-from model.metrics import alarm_area, count_pixels, mean_defined
+from model.evaluation_report import Failure, Measurement, Outcome, Subject
+from model.metrics import alarm_area, count_pixels
 from model.predictor import Prediction, Predictor
 from model.preprocess import PictureLimits, decode, prepare, stretch
 from model.render import full_size_mask
+from model.sweeps import AS_IS, Variant
 from schemas.errors import InvalidInput, TamperwatchError
-
-AS_IS: Final = "none"
-"""The profile of the picture as it is."""
 
 BATCH_SIZE: Final = 8
 
@@ -50,7 +39,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class _Loaded:
-    """One item ready for the network: a network input by profile, the picture's own size, its mask file, its hash."""
+    """One item ready for the network: a network input by variant, the picture's own size, its mask file, its hash."""
 
     item: EvaluationItem
     pictures: dict[str, NDArray[np.uint8]]
@@ -60,47 +49,45 @@ class _Loaded:
     digest: bytes
 
 
-@dataclass(frozen=True)
-class _Measured:
+class _Measured(NamedTuple):
     outcomes: list[Outcome]
     digest: bytes
 
 
-def evaluate(
+def measure(
     predictor: Predictor,
     items: Sequence[EvaluationItem],
-    profiles: Sequence[str] = (AS_IS,),
+    variants: tuple[Variant, ...] = (),
     progress: Progress | None = None,
     *,
     batch_size: int = BATCH_SIZE,
     limits: PictureLimits | None = None,
-) -> Report:
-    """Measure a student on labelled pictures.
+) -> Measurement:
+    """Run a student over labelled pictures.
 
     Args:
         predictor: the loaded student; its card gives calibration and version.
         items: pictures with their labels and true masks.
-        profiles: names of `model.compress.PROFILES`, or "none"; the pictures as they are are always measured.
+        variants: what the pictures are put through; they are always measured as they are, too.
         progress: called with (pictures done, pictures in all) after each picture.
         batch_size: network inputs per batch.
         limits: byte and pixel limits of a picture.
 
     Returns:
-        The figures; pictures that could not be measured are listed under `errors`.
+        What came out, for `model.evaluation_report.summary`; pictures that could not be measured are listed as failures.
 
     Raises:
-        InvalidInput: an unknown profile, no items, or masks that do not fit their pictures.
+        InvalidInput: no items, or masks that do not fit their pictures.
         ModelFailed: the network raised.
     """
     started_s = time.monotonic()
-    names = _checked_profiles(profiles)
     if not items:
         raise InvalidInput("nothing to evaluate: no pictures")
     check_masks(items)
     outcomes: list[Outcome] = []
     failures: list[Failure] = []
     digests: list[bytes] = []
-    for done, result in enumerate(_measured(predictor, items, names, batch_size, limits or PictureLimits()), start=1):
+    for done, result in enumerate(_measured(predictor, items, variants, batch_size, limits or PictureLimits()), start=1):
         if isinstance(result, Failure):
             failures.append(result)
         else:
@@ -108,41 +95,27 @@ def evaluate(
             digests.append(result.digest)
         if progress:
             progress(done, len(items))
-    by_profile = {name: [outcome for outcome in outcomes if outcome.profile == name] for name in names}
-    sets = {name: set_figures(group) for name, group in by_set(by_profile[AS_IS]).items()}
-    return Report(
+    return Measurement(_subject(predictor, digests), variants, outcomes, failures, round(time.monotonic() - started_s, 3))
+
+
+def _subject(predictor: Predictor, digests: Sequence[bytes]) -> Subject:
+    return Subject(
         model_version=predictor.card.version,
         checkpoint_sha256=_checkpoint_sha256(predictor.card),
         engine=predictor.engine.name,
         input_size=predictor.input_size,
         dataset_sha256=hashlib.sha256(b"".join(sorted(digests))).hexdigest(),
         n_pictures=len(digests),
-        sets=sets,
-        overall=set_figures(by_profile[AS_IS]),
-        set_mean_f1=mean_defined(figures.f1 for figures in sets.values()),
-        profiles={name: profile_f1(by_profile[name]) for name in names},
-        profile_figures={name: profile_figures(by_profile[name]) for name in names},
-        errors=failures,
-        duration_s=round(time.monotonic() - started_s, 3),
-        **image_figures(by_profile[AS_IS]).model_dump(),
     )
 
 
-def _checked_profiles(profiles: Sequence[str]) -> list[str]:
-    """The pictures as they are first, then each asked profile once."""
-    unknown = sorted(set(profiles) - PROFILES.keys() - {AS_IS})
-    if unknown:
-        raise InvalidInput(f"unknown profile {', '.join(unknown)}; there are: {', '.join([AS_IS, *PROFILES])}")
-    return list(dict.fromkeys([AS_IS, *profiles]))
-
-
 def _measured(
-    predictor: Predictor, items: Sequence[EvaluationItem], profiles: Sequence[str], batch_size: int, limits: PictureLimits
+    predictor: Predictor, items: Sequence[EvaluationItem], variants: Sequence[Variant], batch_size: int, limits: PictureLimits
 ) -> Iterator[_Measured | Failure]:
     """Load, predict and measure, in the items' order; loading and measuring overlap inference."""
 
     def load(item: EvaluationItem) -> _Loaded | Failure:
-        return _guarded(item, lambda: _load(item, predictor.input_size, profiles, limits))
+        return _guarded(item, lambda: _load(item, predictor.input_size, variants, limits))
 
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="evaluate") as pool:
         pending: list[Future[_Measured | Failure]] = []
@@ -165,22 +138,21 @@ def _ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable
         yield waiting.popleft().result()
 
 
-def _load(item: EvaluationItem, input_size: int, profiles: Sequence[str], limits: PictureLimits) -> _Loaded:
+def _load(item: EvaluationItem, input_size: int, variants: Sequence[Variant], limits: PictureLimits) -> _Loaded:
     data = read_bytes(item.image)
     mask_data = read_bytes(item.mask) if item.tampered and item.mask else None
     prepared = prepare(data, input_size, limits)
     pictures = {AS_IS: prepared.pixels}
-    simulated = [name for name in profiles if name != AS_IS]
-    if simulated:
+    if variants:
         image = decode(data, limits)
-        pictures |= {name: stretch(deliver(image, PROFILES[name]), input_size) for name in simulated}
+        pictures |= {variant.name: stretch(variant.apply(image), input_size) for variant in variants}
     parts = (b"tampered" if item.tampered else b"authentic", data, mask_data or b"")
     digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
     return _Loaded(item, pictures, prepared.width_px, prepared.height_px, mask_data, digest)
 
 
 def _predicted(predictor: Predictor, group: Sequence[_Loaded], batch_size: int) -> dict[tuple[Path, str], Prediction]:
-    """Predictions by picture and profile."""
+    """Predictions by picture and variant."""
     keys = [(loaded.item.image, name) for loaded in group for name in loaded.pictures]
     inputs = [picture for loaded in group for picture in loaded.pictures.values()]
     batches = (inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size))
@@ -206,13 +178,15 @@ def _measure(loaded: _Loaded, predictions: dict[tuple[Path, str], Prediction], c
         probability = score(prediction.score_logit, card.calibration)
         outcomes.append(
             Outcome(
+                image=item.image,
                 set_name=item.set_name,
                 tampered=item.tampered,
-                profile=name,
+                variant=name,
                 f1=counts.f1 if counts else None,
                 iou=counts.iou if counts else None,
                 auc=counts.auc if counts else None,
                 alarm_area=alarm_area(mask_orig),
+                score_logit=prediction.score_logit,
                 score=probability,
                 verdict=verdict(probability, card.calibration),
             )

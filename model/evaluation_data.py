@@ -5,7 +5,6 @@ wrong size ends the evaluation before it starts. A picture that turns out unread
 """
 
 import io
-import struct
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,17 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.folders import files_below, masks_by_stem
+from model.headers import DECODER_ERRORS, MASK_MODES, read_header
 from model.manifest import Manifest, Split
 from model.metrics import HALF_UINT8
 from model.preprocess import FORMATS
-from schemas.errors import DecodeFailed, InvalidInput, UnreadableFile
+from schemas.errors import DecodeFailed, InvalidInput, PictureError, UnreadableFile
 
-_EXIF_ORIENTATION = 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)
-_MASK_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _PROBLEMS_SHOWN = 20
-# What Pillow's decoders raise on corrupt content.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, LookupError, TypeError, OverflowError, EOFError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def folder_items(images: Path | None, masks: Path | None, authentic: Path | None
     if named is None:
         raise InvalidInput("nothing to evaluate: give --images and --masks, --authentic, or --manifest")
     name = _set_name(named)
-    items = [EvaluationItem(name, path, None, False) for path in _files(authentic)] if authentic else []
+    items = [EvaluationItem(name, path, None, False) for path in files_below(authentic)] if authentic else []
     if images is not None and masks is not None:
         items = _matched(name, images, masks) + items
     return items
@@ -123,11 +119,11 @@ def true_mask(mask_data: bytes, width_px: int, height_px: int) -> NDArray[np.boo
         with Image.open(io.BytesIO(mask_data), formats=FORMATS) as image:
             mode, size = image.mode, image.size
             truth_orig = np.asarray(image.convert("L")) > HALF_UINT8
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise DecodeFailed(f"its true mask cannot be decoded: {error}") from error
     if size != (width_px, height_px):
         raise DecodeFailed(f"its true mask is {size[0]} x {size[1]} pixels, the picture {width_px} x {height_px}")
-    if mode not in _MASK_MODES:
+    if mode not in MASK_MODES:
         raise DecodeFailed(f"its true mask has Pillow's mode {mode}; save it as 8-bit grey")
     if not truth_orig.any():
         raise DecodeFailed("its true mask marks nothing (no value above 127.5), so F1 is not defined")
@@ -149,29 +145,19 @@ def _mask_problem(item: EvaluationItem) -> str | None:
 
 def _size(path: Path, *, upright: bool) -> tuple[int, int] | None:
     """(width, height) in pixels from the header, for a picture with its EXIF orientation applied; None if it cannot be read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about size and damage: the evaluation itself judges the picture
-            with Image.open(path, formats=FORMATS) as image:
-                width_px, height_px = image.size
-                return (height_px, width_px) if upright and _quarter_turned(image) else (width_px, height_px)
-    except (*_DECODER_ERRORS, Image.DecompressionBombError):
-        return None
-
-
-def _quarter_turned(image: Image.Image) -> bool:
-    # Pillow decodes a whole PNG to look for EXIF after its pixels; where none comes before them, we take it that there is none.
-    if image.format == "PNG" and "exif" not in image.info:
-        return False
-    return image.getexif().get(_EXIF_ORIENTATION) in _QUARTER_TURNS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about size and damage: the evaluation itself judges the picture
+        try:
+            header = read_header(path)
+        except PictureError:
+            return None
+    return header.original_px if upright else header.stored_px
 
 
 def _matched(name: str, images: Path, masks: Path) -> list[EvaluationItem]:
-    by_stem: dict[Path, list[Path]] = {}
-    for path in _files(masks):
-        by_stem.setdefault(path.relative_to(masks).with_suffix(""), []).append(path)
+    by_stem = masks_by_stem(masks)
     items, problems = [], []
-    for path in _files(images):
+    for path in files_below(images):
         found = by_stem.get(path.relative_to(images).with_suffix(""), [])
         if len(found) == 1:
             items.append(EvaluationItem(name, path, found[0], True))
@@ -180,21 +166,6 @@ def _matched(name: str, images: Path, masks: Path) -> list[EvaluationItem]:
     if problems:
         raise InvalidInput(_listed("pictures without exactly one mask", problems, "name each mask like its picture"))
     return items
-
-
-def _files(folder: Path) -> list[Path]:
-    """Every non-hidden file of a folder and its subfolders, sorted.
-
-    Raises:
-        InvalidInput: there is no such folder, or no file in it.
-    """
-    if not folder.is_dir():
-        raise InvalidInput(f"{folder} is not a folder")
-    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    files = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not files:
-        raise InvalidInput(f"{folder} holds no files")
-    return files
 
 
 def _set_name(folder: Path) -> str:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel, Field
 
 from model import metrics
 from model.calibration import VerdictWord
+from model.sweeps import AS_IS, SWEEPS, Variant
 
 SIMULATED = "profiles are fixed simulations of our choice (long side / JPEG quality), not round trips through the platforms"
 Interval = tuple[float, float]
@@ -14,21 +16,25 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one picture came out under one profile.
+    """How one picture came out under one variant.
 
     Attributes:
+        variant: name of the variant, "none" for the picture as it is.
         f1, iou, auc: pixel metrics at the picture's own size; None for authentic pictures, the AUC also for a mask of everything.
         alarm_area: fraction of pixels above 0.5.
+        score_logit: the network's raw logit.
         score: calibrated probability of manipulation.
     """
 
+    image: Path
     set_name: str
     tampered: bool
-    profile: str
+    variant: str
     f1: float | None
     iou: float | None
     auc: float | None
     alarm_area: float
+    score_logit: float
     score: float
     verdict: VerdictWord
 
@@ -64,17 +70,24 @@ class SetFigures(BaseModel):
 class ImageFigures(BaseModel):
     """Figures of the score over tampered and authentic pictures; null where a kind is missing."""
 
-    image_auc: float | None
+    image_auc: float | None = Field(description="ROC AUC of the raw logits")
     image_auc_interval: Interval | None
     image_f1: float | None = Field(description="at the flag threshold")
     balanced_accuracy: float | None = Field(description="at the flag threshold")
     ece: float | None = Field(description=f"expected calibration error, {metrics.ECE_BINS} equal-width bins")
 
 
-class ProfileFigures(ImageFigures):
-    """One profile over all sets."""
+class VariantFigures(ImageFigures):
+    """One variant over all sets."""
 
     overall: SetFigures
+    f1_kept: float | None = Field(description="f1 as a share of the f1 of the same pictures as they are; null where that is 0")
+
+
+class SweepPoint(VariantFigures):
+    """One step of a sweep."""
+
+    value: float = Field(description="JPEG quality, or the factor of both sides")
 
 
 class Subject(BaseModel):
@@ -89,20 +102,77 @@ class Subject(BaseModel):
 
 
 class Report(ImageFigures, Subject):
-    """One evaluation. `sets`, `overall` and the figures of the score are of the pictures as they are (profile none)."""
+    """One evaluation. `sets`, `overall` and the figures of the score are of the pictures as they are (variant none)."""
 
     sets: dict[str, SetFigures]
     overall: SetFigures
     set_mean_f1: float | None = Field(description="mean over sets of their f1, each set counting the same")
     profiles: dict[str, dict[str, float]] = Field(description="pixel F1 by profile and set")
-    profile_figures: dict[str, ProfileFigures]
+    profile_figures: dict[str, VariantFigures]
     profiles_note: str = SIMULATED
+    sweeps: dict[str, list[SweepPoint]] = Field(description="by sweep, jpeg or resize, in ascending steps")
     errors: list[Failure]
     duration_s: float
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What a run of the protocol saw, before it is summed up.
+
+    Attributes:
+        subject: what was measured, on what.
+        variants: what the pictures were put through beside being measured as they are.
+        outcomes: one per picture and variant.
+        failures: pictures without outcomes.
+        duration_s: wall-clock time.
+    """
+
+    subject: Subject
+    variants: tuple[Variant, ...]
+    outcomes: list[Outcome]
+    failures: list[Failure]
+    duration_s: float
+
+
+def summary(measurement: Measurement) -> Report:
+    """All figures of a measurement."""
+    names = [AS_IS, *(variant.name for variant in measurement.variants)]
+    groups: dict[str, list[Outcome]] = {name: [] for name in names}
+    for outcome in measurement.outcomes:
+        groups[outcome.variant].append(outcome)
+    clean = groups[AS_IS]
+    sets = {name: set_figures(group) for name, group in by_set(clean).items()}
+    overall = set_figures(clean)
+    profiles = [AS_IS, *(variant.name for variant in measurement.variants if variant.kind == "profile")]
+    return Report(
+        **measurement.subject.model_dump(),
+        **image_figures(clean).model_dump(),
+        sets=sets,
+        overall=overall,
+        set_mean_f1=metrics.mean_defined(figures.f1 for figures in sets.values()),
+        profiles={name: set_f1(groups[name]) for name in profiles},
+        profile_figures={name: variant_figures(groups[name], overall.f1) for name in profiles},
+        sweeps=_sweeps(measurement.variants, groups, overall.f1),
+        errors=measurement.failures,
+        duration_s=measurement.duration_s,
+    )
+
+
+def _sweeps(variants: Sequence[Variant], groups: dict[str, list[Outcome]], clean_f1: float | None) -> dict[str, list[SweepPoint]]:
+    """Points by sweep, of the sweeps that were asked for."""
+    points = {
+        sweep: [
+            SweepPoint(value=variant.value, **variant_figures(groups[variant.name], clean_f1).model_dump())
+            for variant in variants
+            if variant.kind == sweep
+        ]
+        for sweep in SWEEPS
+    }
+    return {sweep: steps for sweep, steps in points.items() if steps}
+
+
 def set_figures(outcomes: Sequence[Outcome]) -> SetFigures:
-    """Figures over outcomes of one profile."""
+    """Figures over outcomes of one variant."""
     tampered = [outcome for outcome in outcomes if outcome.tampered]
     authentic = [outcome for outcome in outcomes if not outcome.tampered]
     means: dict[str, list[float]] = {
@@ -126,12 +196,17 @@ def set_figures(outcomes: Sequence[Outcome]) -> SetFigures:
 
 
 def image_figures(outcomes: Sequence[Outcome]) -> ImageFigures:
-    """Figures of the score over outcomes of one profile."""
-    scores, tampered = [outcome.score for outcome in outcomes], [outcome.tampered for outcome in outcomes]
+    """Figures of the score over outcomes of one variant.
+
+    The AUC is of the raw logits: probabilities near 0 and 1 round to ties, and those of held-out pictures come from several
+    calibrations, which do not rank pictures across each other.
+    """
+    logits, scores = [outcome.score_logit for outcome in outcomes], [outcome.score for outcome in outcomes]
+    tampered = [outcome.tampered for outcome in outcomes]
     flagged = [outcome.verdict == "flag" for outcome in outcomes]
     return ImageFigures(
-        image_auc=metrics.image_auc(scores, tampered),
-        image_auc_interval=metrics.bootstrap_auc_interval(scores, tampered),
+        image_auc=metrics.image_auc(logits, tampered),
+        image_auc_interval=metrics.bootstrap_auc_interval(logits, tampered),
         image_f1=metrics.image_f1(flagged, tampered),
         balanced_accuracy=metrics.balanced_accuracy(flagged, tampered),
         ece=metrics.expected_calibration_error(scores, tampered),
@@ -146,15 +221,22 @@ def by_set(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     return groups
 
 
-def profile_f1(outcomes: Sequence[Outcome]) -> dict[str, float]:
+def set_f1(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Mean pixel F1 by set, of the sets with tampered pictures."""
     means = {name: metrics.mean_defined(outcome.f1 for outcome in group) for name, group in by_set(outcomes).items()}
     return {name: mean for name, mean in means.items() if mean is not None}
 
 
-def profile_figures(outcomes: Sequence[Outcome]) -> ProfileFigures:
-    """All sets together under one profile."""
-    return ProfileFigures(overall=set_figures(outcomes), **image_figures(outcomes).model_dump())
+def variant_figures(outcomes: Sequence[Outcome], clean_f1: float | None) -> VariantFigures:
+    """All sets together under one variant.
+
+    Args:
+        outcomes: of that variant.
+        clean_f1: mean F1 of the same pictures as they are.
+    """
+    overall = set_figures(outcomes)
+    kept = overall.f1 / clean_f1 if overall.f1 is not None and clean_f1 else None
+    return VariantFigures(overall=overall, f1_kept=kept, **image_figures(outcomes).model_dump())
 
 
 def _defined(outcomes: Sequence[Outcome], value: Callable[[Outcome], float | None]) -> list[float]:

@@ -17,29 +17,40 @@ from torch.nn import functional
 
 from model.memory import MemoryBank
 
+FINE_MAPS = 2  # strides 4 and 8
+
 
 class GatedFusion(nn.Module):
     """MGFM without the last projection to a mask.
 
     Args:
-        channels: of the four backbone maps, finest first.
+        channels: of the maps, finest first: the backbone's four, then any further evidence.
         width: D.
         slots: of the memory bank.
         memory: False gives A_final = A_base * G_avg.
         gates: False sets every gate to one.
+        learned_balance: False keeps a at one half.
     """
 
-    def __init__(self, channels: Sequence[int], width: int, slots: int, *, memory: bool = True, gates: bool = True) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        width: int,
+        slots: int,
+        *,
+        memory: bool = True,
+        gates: bool = True,
+        learned_balance: bool = True,
+    ) -> None:
         super().__init__()
-        fine = len(channels) // 2
-        self.project = nn.ModuleList(_project(count, width, 1 if i < fine else 3) for i, count in enumerate(channels))
+        self.project = nn.ModuleList(_project(count, width, 1 if i < FINE_MAPS else 3) for i, count in enumerate(channels))
         self.gate = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in channels) if gates else None
         self.base = separable(width)
         self.memory = MemoryBank(width, slots) if memory else None
-        self.balance = nn.Parameter(torch.zeros(())) if memory else None
+        self.balance = nn.Parameter(torch.zeros(()), requires_grad=learned_balance) if memory else None
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Backbone maps [B, C_i, H_i, W_i], finest first, to A_final [B, D, H_0, W_0]."""
+        """Maps [B, C_i, H_i, W_i], finest first, to A_final [B, D, H_0, W_0]."""
         size = maps[0].shape[-2:]
         projected = [_resized(project(x), size) for project, x in zip(self.project, maps, strict=True)]
         fused, mean_gate = self._gated(projected)

@@ -1,65 +1,164 @@
-"""Boxes become pseudo-masks once, before training: on disk in the run's folder, one file a picture."""
+"""Boxes become pseudo-masks once, before training: on disk in the run's folder, one file a picture, its quality inside."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from model.config import TrainConfig
 from model.manifest import Manifest, ManifestRow
 from model.preprocess import decode
-from model.teacher import BoxTeacher
+from model.teacher import GrabCutTeacher, PseudoMask, Teacher, TrueMaskTeacher
 from schemas.errors import InvalidInput, PictureError
+
+THREADS = 4
+PROBLEMS_SHOWN = 20
+QUALITY_KEY = "quality"  # of the PNG's text
+
+
+@dataclass(frozen=True)
+class PseudoMasks:
+    """What the manipulated training pictures are taught with.
+
+    Attributes:
+        files: mask file by image path as the manifest has it: PNG, 255 x belief, original pixels.
+        weights: 0..1 for the same pictures: how much each may teach.
+        mean_quality: over all pictures, the dropped ones too; nan where there are none.
+        dropped: image paths whose masks were too poor to train on, in the manifest's order.
+    """
+
+    files: dict[str, Path]
+    weights: dict[str, float]
+    mean_quality: float
+    dropped: tuple[str, ...]
 
 
 def build_pseudo_masks(
-    manifest: Manifest, teacher: BoxTeacher, folder: Path, config: TrainConfig, progress: Callable[[int, int], None]
-) -> tuple[dict[str, Path], float]:
+    manifest: Manifest, teacher: Teacher, folder: Path, config: TrainConfig, progress: Callable[[int, int], None]
+) -> PseudoMasks:
     """Run the teacher once over the manipulated training pictures, boxes loosened at random; finished files are kept.
 
-    Args:
-        manifest: rows with boxes.
-        teacher: frozen.
-        folder: where the masks are written as PNG, original pixels.
-        config: seed and largest loosening.
-        progress: called with (done, all).
+    Every picture that has no file yet is decoded and held against its boxes before the first mask is made.
 
-    Returns:
-        File by image path, and the mean quality of the masks made in this call (nan when all were there).
+    Args:
+        manifest: rows with boxes, or with true masks for a `TrueMaskTeacher`.
+        teacher: frozen.
+        folder: where the masks are written.
+        config: seed, largest loosening, least and trusted quality.
+        progress: called with (done, all), from this thread.
 
     Raises:
-        InvalidInput: manipulated training rows without a box, or a picture that cannot be decoded.
+        InvalidInput: training pictures without a box (or true mask), ones that cannot be decoded, boxes outside their
+            pictures: all in one message; or no mask reaches the least quality.
     """
     rows = [row for row in manifest.split("training") if row.tampered]
-    boxless = [row.image for row in rows if not row.boxes]
-    if boxless:
-        raise InvalidInput(f"{len(boxless)} manipulated pictures have no box, for instance {', '.join(boxless[:3])}")
     folder.mkdir(parents=True, exist_ok=True)
-    files, qualities = {}, []
-    for done, row in enumerate(rows, start=1):
-        key = f"{teacher.name}|{config.seed}|{config.box_margin}|{row.image}|{row.boxes}"
-        files[row.image] = (folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.png").resolve()
-        if not files[row.image].exists():
-            qualities.append(_write(manifest.root / row.image, row, teacher, files[row.image], config))
-        progress(done, len(rows))
-    return files, float(np.mean(qualities)) if qualities else float("nan")
+    files = {row.image: _file(folder, row, teacher, config) for row in rows}
+    qualities = {image: kept for image, file in files.items() if (kept := _kept_quality(file)) is not None}
+    missing = [row for row in rows if row.image not in qualities]
+    _check(manifest.root, missing, teacher)
+    progress(len(qualities), len(files))
+    make = partial(_make, manifest.root, teacher, files, config)
+    for row, quality in zip(missing, _each(make, missing, teacher), strict=True):
+        qualities[row.image] = quality
+        progress(len(qualities), len(files))
+    return _sorted_out(files, qualities, config)
 
 
-def _write(path: Path, row: ManifestRow, teacher: BoxTeacher, target: Path, config: TrainConfig) -> float:
-    """Returns the teacher's quality figure."""
+def _each(make: Callable[[ManifestRow], float], rows: Iterable[ManifestRow], teacher: Teacher) -> Iterator[float]:
+    """Qualities in the order of the rows; GrabCut works in threads, since it lets go of the interpreter."""
+    if not isinstance(teacher, GrabCutTeacher):
+        yield from map(make, rows)
+        return
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from pool.map(make, rows)  # an exception, or an end before the last, cancels what has not begun
+
+
+def _sorted_out(files: dict[str, Path], qualities: dict[str, float], config: TrainConfig) -> PseudoMasks:
+    """Drop poor masks, weigh the others."""
+    dropped = tuple(image for image in files if qualities[image] < config.least_quality)
+    if files and len(dropped) == len(files):
+        raise InvalidInput(
+            f"none of {len(files)} pseudo-masks reaches least_quality {config.least_quality:g} "
+            f"(the best is {max(qualities.values()):.2f}): lower it, or draw tighter boxes"
+        )
+    kept = {image: file for image, file in files.items() if image not in set(dropped)}
+    weights = {image: weight(qualities[image], config.trusted_quality) for image in kept}
+    mean_quality = float(np.mean(list(qualities.values()))) if qualities else float("nan")
+    return PseudoMasks(kept, weights, mean_quality, dropped)
+
+
+def weight(quality: float, trusted_quality: float) -> float:
+    """1 from `trusted_quality` on, falling linearly to 0 at quality 0; 1 throughout where `trusted_quality` is 0."""
+    return min(1.0, quality / trusted_quality) if trusted_quality else 1.0
+
+
+def _file(folder: Path, row: ManifestRow, teacher: Teacher, config: TrainConfig) -> Path:
+    """Where a mask lies: named by all that it depends on."""
+    source = row.mask if isinstance(teacher, TrueMaskTeacher) else f"{config.seed}|{config.box_margin}|{row.boxes}"
+    key = f"{teacher.name}|{row.image}|{source}"
+    return (folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.png").resolve()
+
+
+def _kept_quality(file: Path) -> float | None:
+    """The quality of a mask made earlier; None where there is no such mask, or it is damaged."""
     try:
-        image = decode(path.read_bytes())
-    except PictureError as error:
-        raise InvalidInput(f"{row.image}: {error.message}") from error
-    outside = [box for box in row.boxes if not box.fits(*image.size)]
+        with Image.open(file) as image:
+            return float(image.info[QUALITY_KEY])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _check(root: Path, rows: Iterable[ManifestRow], teacher: Teacher) -> None:
+    """Raise InvalidInput with everything that keeps rows from getting a mask."""
+    problems = [f"{row.image}: {problem}" for row in rows if (problem := _problem(root, row, teacher))]
+    if problems:
+        shown = "; ".join(problems[:PROBLEMS_SHOWN])
+        more = f"; … and {len(problems) - PROBLEMS_SHOWN} more" if len(problems) > PROBLEMS_SHOWN else ""
+        raise InvalidInput(f"{len(problems)} manipulated training pictures cannot be taught from: {shown}{more}")
+
+
+def _problem(root: Path, row: ManifestRow, teacher: Teacher) -> str | None:
+    """What is wrong with one row, or None."""
+    try:
+        image = decode((root / row.image).read_bytes())
+        if isinstance(teacher, TrueMaskTeacher):
+            teacher.mask_of(root, row, image)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except (PictureError, InvalidInput) as error:
+        return error.message
+    if isinstance(teacher, TrueMaskTeacher):
+        return None
+    outside = [str(list(box.as_tuple())) for box in row.boxes if not box.fits(*image.size)]
     if outside:
-        raise InvalidInput(f"{row.image}: box {list(outside[0].as_tuple())} lies outside {image.width}x{image.height} pixels")
-    rng = np.random.default_rng([config.seed, int(hashlib.sha256(row.image.encode()).hexdigest()[:8], 16)])
-    boxes = [box.loosened(rng.uniform(0, config.box_margin), image.width, image.height) for box in row.boxes]
-    made = teacher.pseudo_mask(image, boxes)
-    partial = target.with_suffix(".part")
-    Image.fromarray(made.soft).save(partial, "PNG", compress_level=1)
-    partial.replace(target)
+        return f"box {', '.join(outside)} lies outside {image.width}x{image.height} pixels"
+    return None if row.boxes else "no box; draw one, or leave the picture out of the manifest"
+
+
+def _make(root: Path, teacher: Teacher, files: dict[str, Path], config: TrainConfig, row: ManifestRow) -> float:
+    """Write one picture's mask; returns its quality."""
+    image = decode((root / row.image).read_bytes())
+    if isinstance(teacher, TrueMaskTeacher):
+        made = teacher.mask_of(root, row, image)
+    else:
+        rng = np.random.default_rng([config.seed, int(hashlib.sha256(row.image.encode()).hexdigest()[:8], 16)])
+        boxes = [box.loosened(rng.uniform(0, config.box_margin), image.width, image.height) for box in row.boxes]
+        made = teacher.pseudo_mask(image, boxes)
+    _write(made, files[row.image])
     return made.quality
+
+
+def _write(made: PseudoMask, file: Path) -> None:
+    """Mask and quality in one file, which is there whole or not at all."""
+    text = PngInfo()
+    text.add_text(QUALITY_KEY, repr(made.quality))
+    partial_file = file.with_suffix(".part")
+    Image.fromarray(made.soft).save(partial_file, "PNG", compress_level=1, pnginfo=text)
+    partial_file.replace(file)

@@ -23,7 +23,8 @@ TamperwatchError
 └── SetupError              permanent: shown to the person who started the command, never stored
     ├── InvalidInput            invalid_input
     ├── ModelInvalid            model_invalid
-    └── EnvironmentMissing      environment_missing
+    ├── EnvironmentMissing      environment_missing
+    └── TrainingDiverged        training_diverged
 
 Codes are part of the contract with users: they may be added, never renamed. A permanent error ends a job; a
 transient one is retried with back-off and ends the job under its own code only when the attempts are spent.
@@ -159,7 +160,7 @@ class WorkerLost(ServiceError):
 
 
 class SetupError(TamperwatchError):
-    """The command cannot start as it was called."""
+    """The command cannot start, or go on, as it was called."""
 
     code = "setup_error"
 
@@ -180,3 +181,9 @@ class EnvironmentMissing(SetupError):
     """A program, package, device or service this command needs is not there."""
 
     code = "environment_missing"
+
+
+class TrainingDiverged(SetupError):
+    """A loss or gradient became infinite or not a number; the message names the step and where its batch was saved."""
+
+    code = "training_diverged"

@@ -45,6 +45,10 @@ class AuditRecord(BaseModel):
     error: ErrorRecord | None = None
     score: float | None = Field(default=None, ge=0, le=1, description="calibrated probability that the picture was manipulated")
     verdict: Verdict | None = None
+    second_score: float | None = Field(
+        default=None, ge=0, le=1, description="score after a mild recompression; only where the score lies near a threshold"
+    )
+    stable: bool | None = Field(default=None, description="whether the verdict survived that; where not, it is review")
     area: float | None = Field(default=None, ge=0, le=1, description="fraction of pixels above 0.5")
     regions: list[Region] = []
     mask: str | None = Field(default=None, description="path of the 8-bit probability mask, the picture's own size")

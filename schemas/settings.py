@@ -56,6 +56,9 @@ class WorkerSettings(_Group):
     max_wait_ms: float = Field(default=20.0, ge=0, description="longest time the first picture of a batch waits for company")
     predict_timeout_s: float = Field(default=60.0, gt=0, description="a picture without an answer after this is tried again")
     hang_exit_s: float = Field(default=120.0, gt=0, description="the worker exits when one network call lasts longer")
+    stability_band: float = Field(
+        default=0.2, ge=0, le=10, description="a score this near a threshold, in log-odds, gets a second look; 0 takes none"
+    )
     max_attempts: int = Field(default=5, ge=1, description="tries before a transient error ends the job")
     retry_backoff_s: float = Field(default=2.0, gt=0, description="wait before the second try; doubles each time")
     retry_backoff_max_s: float = Field(default=60.0, gt=0, description="longest wait between tries")

@@ -134,6 +134,9 @@ class AuditResult(SQLModel, table=True):
     profile: str = Field(default=OWN_PICTURE, max_length=32)
     score: float
     verdict: Verdict = Field(sa_column=Column(_words(Verdict), nullable=False))
+    # Both empty where no second look was taken: far from the thresholds, and for simulated profiles.
+    second_score: float | None = Field(default=None, description="score after a mild recompression")
+    stable: bool | None = Field(default=None, description="whether the recompression left the verdict; if not, it is review")
     area: float
     regions: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     # The network's own map as an 8-bit PNG; stretched to width_px x height_px it is the full-size mask.

@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
-from model import calibration, compress, metrics, preprocess, regions, render
+from model import calibration, compress, metrics, preprocess, regions, render, stability
 from model.budget import PixelBudget
+from model.compress import Profile
 from model.predictor import Prediction
 from model.preprocess import PictureLimits, Prepared
+from model.stability import Judgement
 from schemas.errors import BlobCorrupt, InternalError, InvalidMessage, ModelFailed, ModelTimeout, TamperwatchError, WorkerLost
 from schemas.messages import AuditMessage
 from schemas.records import ErrorRecord, Region
@@ -93,22 +95,48 @@ class AuditPipeline:
         views = prepare_views(data, message.profiles, self._runtime.input_size, self._limits)
         waiting = {name: self._runtime.submit(view.pixels) for name, view in views.items()}
         predictions = {name: self._answer(future) for name, future in waiting.items()}
+        judgements = {
+            name: stability.judge(self._score(each), self._runtime.card.calibration) for name, each in predictions.items()
+        }
+        judgements[OWN_PICTURE] = self._settled(judgements[OWN_PICTURE], data, views[OWN_PICTURE])
         latency_ms = (time.perf_counter() - started) * 1000
         own = predictions[OWN_PICTURE]
-        return [self._result(message, name, prediction, own, views[name], latency_ms) for name, prediction in predictions.items()]
+        return [
+            self._result(message, name, prediction, judgements[name], own, views[name], latency_ms)
+            for name, prediction in predictions.items()
+        ]
+
+    def _settled(self, first: Judgement, data: bytes, own: Prepared) -> Judgement:
+        """What stands after a second look, which only a score near a threshold gets."""
+        thresholds = self._runtime.card.calibration
+        if not stability.near_threshold(first.score, thresholds, self._settings.stability_band):
+            return first
+        (again,) = deliver_views(data, [stability.SECOND_LOOK], own, self._limits)
+        second = self._answer(self._runtime.submit(again.pixels))
+        return stability.judge(first.score, thresholds, self._score(second))
+
+    def _score(self, prediction: Prediction) -> float:
+        return calibration.score(prediction.score_logit, self._runtime.card.calibration)
 
     def _result(
-        self, message: AuditMessage, profile: str, prediction: Prediction, own: Prediction, view: Prepared, latency_ms: float
+        self,
+        message: AuditMessage,
+        profile: str,
+        prediction: Prediction,
+        judgement: Judgement,
+        own: Prediction,
+        view: Prepared,
+        latency_ms: float,
     ) -> AuditResult:
-        card = self._runtime.card
-        score = calibration.score(prediction.score_logit, card.calibration)
         mask_net = prediction.mask_net
         return AuditResult(
             job_id=message.job_id,
-            model_version=card.version,
+            model_version=self._runtime.card.version,
             profile=profile,
-            score=score,
-            verdict=Verdict(calibration.verdict(score, card.calibration)),
+            score=judgement.score,
+            verdict=Verdict(judgement.verdict),
+            second_score=judgement.second_score,
+            stable=judgement.stable,
             area=metrics.alarm_area(mask_net),
             regions=[
                 Region(box=found.box, score=found.score).model_dump()
@@ -169,10 +197,24 @@ def prepare_views(data: bytes, profiles: Sequence[str], input_size: int, limits:
     if unknown:
         raise InvalidMessage(f"unknown profile {', '.join(unknown)}; known are {', '.join(compress.PROFILES)}")
     if profiles:
-        own = views[OWN_PICTURE]
-        with _DELIVERING.hold(own.width_px * own.height_px):
-            image = preprocess.decode(data, limits)
-            for name in profiles:
-                pixels = preprocess.stretch(compress.deliver(image, compress.PROFILES[name]), input_size)
-                views[name] = Prepared(pixels, own.width_px, own.height_px, "JPEG")
+        delivered = deliver_views(data, [compress.PROFILES[name] for name in profiles], views[OWN_PICTURE], limits)
+        views |= dict(zip(profiles, delivered, strict=True))
     return views
+
+
+def deliver_views(data: bytes, profiles: Sequence[Profile], own: Prepared, limits: PictureLimits) -> list[Prepared]:
+    """The picture as each of these profiles leaves it, ready for the model; decoded in full once, within the pixel budget.
+
+    Args:
+        data: the picture's bytes.
+        profiles: what it goes through.
+        own: the picture as submitted, for the size of the model's input and the original size, which regions refer to.
+        limits: what the picture may cost.
+
+    Raises:
+        PictureError: the bytes are not an acceptable picture.
+    """
+    with _DELIVERING.hold(own.width_px * own.height_px):
+        image = preprocess.decode(data, limits)
+        inputs = [preprocess.stretch(compress.deliver(image, profile), len(own.pixels)) for profile in profiles]
+    return [Prepared(pixels, own.width_px, own.height_px, "JPEG") for pixels in inputs]

@@ -1,6 +1,7 @@
 """The command as a person runs it, in this process: arguments and variables in; exit status and both streams out."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,3 +64,11 @@ def as_nobody() -> Iterator[Callable[[], object]]:
             os.seteuid(0)
 
     yield without_rights
+
+
+@pytest.fixture
+def as_in_a_terminal() -> Iterator[None]:
+    """Started in the background, a process inherits that Ctrl-C is ignored, and Python leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -70,12 +70,9 @@ class Place:
     def run(self, *options: str) -> Audit:
         """Run to the end, noting the peak memory of every worker."""
         peaks_bytes: dict[int, int] = {}
-        with self.start(*options) as process, tempfile.TemporaryFile("w+") as spooled:
-            assert process.stdout is not None and process.stderr is not None
-            wait_for(lambda: _note_peaks(process.pid, peaks_bytes) or process.poll() is not None, "end of the audit", 170)
-            spooled.write(process.stderr.read())
-            spooled.seek(0)
-            return Audit(process.wait(), process.stdout.read(), spooled.read(), peaks_bytes)
+        with self.start(*options) as process:
+            ended = wait_for(lambda: _note_peaks(process.pid, peaks_bytes) or _ended(process), "end of the audit", 170)
+            return Audit(process.returncode, *ended, peaks_bytes)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         path = self.out / ".tamperwatch" / "tamperwatch.db"
@@ -144,7 +141,8 @@ def test_sql_agrees_with_the_file(place: Place, first: Audit) -> None:
     records = first.records()
     jobs = dict(place.rows("SELECT source, state || ':' || coalesce(error_code, '') FROM audit_job"))
     results = place.rows(
-        "SELECT source, profile, score, verdict, area, width_px, height_px, model_version, sha256, regions, mask_agreement "
+        "SELECT source, profile, score, verdict, area, width_px, height_px, model_version, sha256, regions, mask_agreement, "
+        "second_score, stable "
         "FROM audit_result JOIN audit_job ON audit_job.id = job_id"
     )
 
@@ -155,7 +153,7 @@ def test_sql_agrees_with_the_file(place: Place, first: Audit) -> None:
         assert jobs[name] == wanted
     assert {row[0] for row in results} == {name for name, state in jobs.items() if state == "done:"}
     assert len(results) == 2 * len({row[0] for row in results})
-    for source, profile, score, verdict, area, width, height, version, sha256, regions, agreement in results:
+    for source, profile, score, verdict, area, width, height, version, sha256, regions, agreement, *second_look in results:
         record = records[source]
         assert sha256 == record["sha256"]
         if record["status"] == "failed":
@@ -173,6 +171,7 @@ def test_sql_agrees_with_the_file(place: Place, first: Audit) -> None:
             )
             assert found == (score, verdict, area, width, height, version)
             assert json.loads(regions) == record["regions"]
+            assert [record["second_score"], record["stable"]] == second_look
 
 
 def test_the_report_is_there_and_names_everything(place: Place, first: Audit) -> None:
@@ -244,6 +243,14 @@ def _fill(folder: Path) -> None:
     os.mkfifo(folder / "pipe.jpg")
     (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "dangling.jpg").symlink_to("gone.jpg")
+
+
+def _ended(process: "subprocess.Popen[str]") -> tuple[str, str] | None:
+    """What a process wrote, once it has ended. Its pipes are emptied meanwhile, or it would wait for room in them for ever."""
+    try:
+        return process.communicate(timeout=0.05)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _note_peaks(parent: int, peaks_bytes: dict[int, int]) -> None:

@@ -47,6 +47,8 @@ def test_a_done_job_is_a_whole_record() -> None:
         "error": None,
         "score": 0.75,
         "verdict": "flag",
+        "second_score": None,
+        "stable": None,
         "area": 0.25,
         "regions": [{"box": {"x0": 1, "y0": 2, "x1": 3, "y1": 4}, "score": 0.9}],
         "mask": "sub/a.jpg.mask.png",
@@ -56,6 +58,17 @@ def test_a_done_job_is_a_whole_record() -> None:
         "latency_ms": 12.35,
         "profiles": {"wechat": {"score": 0.5, "verdict": "review", "mask_agreement": 0.8}},
     }
+
+
+@pytest.mark.parametrize(("stable", "verdict"), [(True, Verdict.FLAG), (False, Verdict.REVIEW)])
+def test_a_second_look_stands_beside_the_first(stable: bool, verdict: Verdict) -> None:
+    done = job()
+    own = result(done, verdict=verdict, second_score=0.5, stable=stable)
+
+    record = record_of(AuditedJob(done, {OWN_PICTURE: own}))
+
+    assert (record.score, record.verdict, record.second_score, record.stable) == (0.75, verdict, 0.5, stable)
+    assert json.loads(record.model_dump_json())["stable"] is stable
 
 
 def test_a_failed_job_names_its_error_and_nothing_else() -> None:

@@ -147,6 +147,21 @@ def test_card_shows_each_network_and_names_the_changed_verdict(tmp_path: Path) -
     assert re.search(r"Weibo\s*0\.90\s*flag\s*0\.97", card)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "stable", "words"),
+    [
+        (Verdict.REVIEW, False, "unstable: a mild recompression scores 0.41, another verdict, so it goes to review"),
+        (Verdict.FLAG, True, "stable: a mild recompression scores 0.41, the same verdict"),
+    ],
+)
+def test_card_says_what_the_second_look_gave(tmp_path: Path, verdict: Verdict, stable: bool, words: str) -> None:
+    page = page_of(tmp_path, done("a.jpg", 0.72, verdict, second_score=0.41, stable=stable), done("b.jpg", 0.99))
+    of_picture = dict(zip([each["data-name"] for each in page.named("li")], page.cards, strict=True))
+    assert re.search(rf"(?<!\w){words}", of_picture["a.jpg"])
+    assert "recompression" not in of_picture["b.jpg"]
+    assert not page.open_tags
+
+
 def test_failed_card_shows_code_message_and_how_to_mend(tmp_path: Path) -> None:
     page = page_of(tmp_path, failed("a.jpg"), done("b.jpg", 0.9))
     assert "decode_failed the picture is truncated" in page.cards[1]

@@ -1,11 +1,11 @@
-"""Probabilities that mean what they say, and thresholds that keep their promise on the pictures they were set on."""
+"""Probabilities that mean what they say, and thresholds that keep their promise on pictures they were not set on."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.calibration import calibrate, fit_platt, score, threshold_for, verdict
+from model.calibration import calibrate, fit_platt, held_out, score, threshold_for, verdict
 from model.card import Calibration
 from schemas.errors import InvalidInput
 
@@ -36,14 +36,24 @@ def test_a_score_on_the_threshold_is_not_above_it() -> None:
     assert words == ["pass", "pass", "review", "review", "flag", "flag"]
 
 
-def test_threshold_is_the_smallest_that_keeps_the_rate() -> None:
+def test_threshold_leaves_room_for_the_next_picture() -> None:
     scores = [index / 100 for index in range(100)]
 
-    assert threshold_for(scores, 0.05) == 0.94  # .95, .96, .97, .98 and .99 lie above
-    assert threshold_for(scores, 0.29) == 0.70
-    assert threshold_for(scores, 0.0) == 0.99
+    # A 101st picture falls into each of 101 gaps alike: of five gaps the lowest begins at .95.
+    assert threshold_for(scores, 0.05) == 0.95
+    assert threshold_for(scores, 0.30) == 0.70
+    assert threshold_for(scores, 0.0) == threshold_for(scores, 0.01) == 0.99
     assert threshold_for([0.2, 0.6], 0.01) == 0.6
     assert threshold_for([0.5] * 10, 0.3) == 0.5
+    assert threshold_for([index / 28 for index in range(28)], 10 / 29) == 18 / 28  # 10, though 10 / 29 * 29 is not, in floats
+
+
+def test_threshold_holds_for_pictures_it_has_not_seen() -> None:
+    rng = np.random.default_rng(1)
+    drawn = rng.random((4000, 150))
+    thresholds = np.array([threshold_for(scores, 0.02) for scores in drawn])
+
+    assert (1 - thresholds).mean() == pytest.approx(3 / 151, abs=5e-4)  # 3 = floor(.02 * 151); at most .02 of uniform scores
 
 
 def test_fit_finds_the_logistic_model_that_drew_the_labels() -> None:
@@ -101,8 +111,21 @@ def test_defaults_state_their_rates() -> None:
     authentic = [score(logit, calibration) for logit in logits[:200]]
 
     assert (calibration.review_false_alarm_rate, calibration.flag_false_alarm_rate) == (0.05, 0.01)
-    assert sum(value > calibration.review_threshold for value in authentic) == 10
-    assert sum(value > calibration.flag_threshold for value in authentic) == 2
+    assert sum(value > calibration.review_threshold for value in authentic) == 9  # the next one would make 10 of 201
+    assert sum(value > calibration.flag_threshold for value in authentic) == 1
+
+
+def test_held_out_calibrations_have_not_seen_their_fold() -> None:
+    rng = np.random.default_rng(5)
+    tampered = np.arange(60) % 2 == 0
+    logits, folds = rng.normal(size=60) + tampered, np.arange(60) // 20
+
+    judges = held_out(logits, tampered, folds)
+
+    for index in (0, 25, 59):
+        others = folds != folds[index]
+        assert judges[index] == calibrate(logits[others], tampered[others])
+    assert len(set(judges)) == 3
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from model.card import Calibration, Card, FileRecord
-from model.checkpoint import WEIGHTS_NAME, load_student, load_weights, round_to_half, save_weights
+from model.checkpoint import LATER_NUMBERS, WEIGHTS_NAME, load_student, load_weights, round_to_half, save_weights
 from model.config import StudentConfig
 from model.student import Student
 from schemas.errors import ModelInvalid
@@ -70,3 +71,11 @@ def test_a_pickle_is_not_read(tmp_path: Path, tiny: StudentConfig) -> None:
     torch.save(Student(tiny).state_dict(), tmp_path / WEIGHTS_NAME)
     with pytest.raises(ModelInvalid):
         load_weights(Student(tiny), tmp_path / WEIGHTS_NAME)
+
+
+def test_a_student_from_before_the_mask_could_be_moved_is_read(tmp_path: Path, tiny: StudentConfig) -> None:
+    student, path = Student(tiny), tmp_path / "w"
+    save_file({name: tensor.clone() for name, tensor in student.state_dict().items() if name not in LATER_NUMBERS}, path)
+    student.mask_shift.fill_(3.0)
+    load_weights(student, path)
+    assert float(student.mask_shift) == float(student.mask_coupling) == 0

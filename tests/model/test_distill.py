@@ -1,45 +1,54 @@
 import json
-from dataclasses import replace
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from model.config import TrainConfig
-from model.distill import LOG_NAME, STATE_NAME, Progress, averaged_student, distill, follow, freeze_norm, schedule
+from model.course import Progress
+from model.distill import averaged_student, distill
 from model.manifest import Manifest
+from model.run_folder import RunFolder
+from model.selection import Best
 from model.teacher import GrabCutTeacher
 from schemas.errors import InvalidInput
 
+ROOT = Path(__file__).parents[2]
+OF_THE_CLOCK = ("pictures_per_s", "waited_s", "elapsed_s")
+# Trains with the arguments config.json, data folder, run folder, and kills itself without warning after the step named last.
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from model.config import train_config_of
+from model.distill import distill
+from model.manifest import read_manifest
+from model.teacher import GrabCutTeacher
 
-def entries(run: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (run / LOG_NAME).read_text().splitlines()]
+def report(progress):
+    if progress.stage == "student" and progress.done == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
 
-
-def test_the_schedule_warms_up_and_cools_down() -> None:
-    assert schedule(0, 0.0, 10) == pytest.approx(0.1)
-    assert schedule(9, 0.0, 10) == pytest.approx(1.0)
-    assert schedule(50, 0.5, 10) == pytest.approx(0.505)
-    assert schedule(99, 1.0, 10) == pytest.approx(0.01)
-
-
-def test_the_average_follows_floats_and_copies_counters() -> None:
-    average, source = torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)
-    with torch.no_grad():
-        source.weight.fill_(3.0)
-        source.running_mean.fill_(1.0)
-        source.num_batches_tracked.fill_(7)
-    follow(average, source, 0.75)
-    assert average.weight.tolist() == [1.5, 1.5]
-    assert average.running_mean.tolist() == [0.25, 0.25]
-    assert int(average.num_batches_tracked) == 7
+config = train_config_of(json.loads(Path(sys.argv[1]).read_text()))
+distill(config, read_manifest(Path(sys.argv[2])), GrabCutTeacher(), Path(sys.argv[3]), report)
+"""
 
 
-def test_frozen_norms_keep_their_statistics() -> None:
-    norm = torch.nn.Sequential(torch.nn.BatchNorm2d(3)).train()
-    freeze_norm(norm)
-    norm(torch.randn(2, 3, 4, 4) + 9)
-    assert norm[0].running_mean.abs().max() == 0
+def losses(run: Path) -> list[dict[str, Any]]:
+    """The log without what the clock says."""
+    entries = RunFolder(run).entries()
+    return [{name: value for name, value in entry.items() if name not in OF_THE_CLOCK} for entry in entries]
+
+
+def state_of(run: Path) -> dict[str, Any]:
+    state = RunFolder(run).load_state()
+    assert state is not None
+    return state
 
 
 @pytest.mark.slow
@@ -49,52 +58,72 @@ def test_a_run_learns_the_drawn_discs(drawn: Manifest, tiny_training: TrainConfi
     )
     shown: list[Progress] = []
     distill(config, drawn, GrabCutTeacher(), tmp_path, shown.append)
-    final = entries(tmp_path)[-1]
+    final = RunFolder(tmp_path).entries()[-1]
     assert final["f1_discs"] > 0.6
     assert final["fa_area"] < 0.1
-    assert [progress.stage for progress in shown[:6]] == ["teacher"] * 6
-    assert shown[-1].fraction == 1.0
+    teacher = [progress for progress in shown if progress.stage == "teacher"]
+    assert [progress.done for progress in teacher] == [*range(7), 6]
+    assert teacher[-1].entry.keys() == {"pictures", "dropped", "mean_quality"}
+    assert (shown[-1].stage, shown[-1].done, shown[-1].count) == ("student", 60, 60)
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on_to_the_same_weights(drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path) -> None:
-    class Interrupted(Exception):
-        pass
-
-    def interrupt(progress: Progress) -> None:
-        if progress.entry.get("step") == 4:
-            raise Interrupted
-
-    distill(tiny_training, drawn, GrabCutTeacher(), tmp_path / "whole", lambda _: None)
-    with pytest.raises(Interrupted):
-        distill(tiny_training, drawn, GrabCutTeacher(), tmp_path / "cut", interrupt)
-    assert torch.load(tmp_path / "cut" / STATE_NAME, weights_only=True)["step"] == 4
-    distill(tiny_training, drawn, GrabCutTeacher(), tmp_path / "cut", lambda _: None)
-    whole, cut = (averaged_student(tmp_path / name)[0].state_dict() for name in ("whole", "cut"))
-    for name, tensor in whole.items():
-        torch.testing.assert_close(tensor.float(), cut[name].float(), atol=1e-4, rtol=1e-3, msg=name)
+def test_a_killed_run_goes_on_to_the_same_losses_to_the_bit(
+    drawn: Manifest, drawn_folder: Path, tiny_training: TrainConfig, tmp_path: Path
+) -> None:
+    config = replace(tiny_training, steps=9, checkpoint_every_steps=4, threads=1)
+    (tmp_path / "config.json").write_text(json.dumps(asdict(config)))
+    distill(config, drawn, GrabCutTeacher(), tmp_path / "whole", lambda _: None)
+    arguments = [tmp_path / "config.json", drawn_folder, tmp_path / "cut", 7]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [entry["step"] for entry in losses(tmp_path / "cut")] == [1, 2, 3, 4, 5, 6, 7]
+    assert state_of(tmp_path / "cut")["step"] == 4
+    distill(config, drawn, GrabCutTeacher(), tmp_path / "cut", lambda _: None)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    whole, cut = state_of(tmp_path / "whole"), state_of(tmp_path / "cut")
+    for name in ("student", "average"):
+        assert all(torch.equal(tensor, cut[name][key]) for key, tensor in whole[name].items())
 
 
 @pytest.mark.slow
-def test_a_time_budget_ends_the_run_and_its_schedule(drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path) -> None:
-    shown: list[Progress] = []
-    distill(replace(tiny_training, steps=10_000, limit_minutes=0.02), drawn, GrabCutTeacher(), tmp_path, shown.append)
-    assert shown[-1].fraction == 1.0
-    assert averaged_student(tmp_path)[2]["step"] < 1000
+def test_the_last_weights_are_published_unless_earlier_ones_were_clearly_better(
+    drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path
+) -> None:
+    distill(tiny_training, drawn, GrabCutTeacher(), tmp_path, lambda _: None)
+    state = state_of(tmp_path)
+    student, config, record = averaged_student(tmp_path)
+    assert config == tiny_training
+    assert (record["step"], record["elapsed_s"]) == (6, state["pace"]["elapsed_s"])
+    assert torch.equal(student.mask_head.weight, state["average"]["mask_head.weight"])
+    earlier = {name: torch.zeros_like(tensor) for name, tensor in state["average"].items()}
+    best = Best(step=3, tuning=0.9, figures={}, average=earlier)
+    RunFolder(tmp_path).save_state(state | {"best": best, "figures": {"f1_discs": 0.8, "image_auc": 0.8}})
+    student, _, record = averaged_student(tmp_path)
+    assert record["step"] == 3
+    assert not student.mask_head.weight.any()
 
 
 @pytest.mark.slow
 def test_a_folder_of_another_run_is_refused(drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path) -> None:
     distill(tiny_training, drawn, GrabCutTeacher(), tmp_path, lambda _: None)
-    with pytest.raises(InvalidInput, match="another config"):
+    with pytest.raises(InvalidInput, match=r"another config.*seed was 20251, now 1"):
         distill(replace(tiny_training, seed=1), drawn, GrabCutTeacher(), tmp_path, lambda _: None)
 
 
-def test_a_device_that_is_none_is_refused(drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path) -> None:
+def test_a_device_that_is_none_is_refused_before_anything_is_written(
+    drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path
+) -> None:
     with pytest.raises(InvalidInput, match="'gpu' is not a device"):
-        distill(tiny_training, drawn, GrabCutTeacher(), tmp_path, lambda _: None, device="gpu")
+        distill(tiny_training, drawn, GrabCutTeacher(), tmp_path / "run", lambda _: None, device="gpu")
+    assert not os.path.lexists(tmp_path / "run")
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="holds no training run"):
+        averaged_student(tmp_path)
+    RunFolder(tmp_path).claim({"config": {}}, planned=1)
+    with pytest.raises(InvalidInput, match="saved state yet"):
         averaged_student(tmp_path)

@@ -1,11 +1,10 @@
 """The protocol from files to report, with an engine that sees red: pictures are grey, manipulated parts red."""
 
-import csv
 import io
-import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +15,12 @@ from model import evaluation
 from model.calibration import score
 from model.card import Calibration, Card
 from model.config import StudentConfig
-from model.evaluation import evaluate
-from model.evaluation_data import EvaluationItem, check_masks, folder_items, manifest_items, sample
-from model.manifest import is_validation, read_manifest
+from model.evaluation import measure
+from model.evaluation_data import EvaluationItem
+from model.evaluation_report import Report, summary
 from model.predictor import Predictor
 from model.preprocess import PictureLimits
+from model.sweeps import variants
 from schemas.errors import InvalidInput
 
 CARD = Card(
@@ -59,6 +59,18 @@ class RedEngine:
 @pytest.fixture
 def predictor() -> Predictor:
     return Predictor(CARD, RedEngine())
+
+
+def evaluate(
+    predictor: Predictor,
+    items: Sequence[EvaluationItem],
+    profiles: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+    sweeps: Sequence[str] = (),
+    **options: Any,
+) -> Report:
+    """The whole way, as the command goes it."""
+    return summary(measure(predictor, items, variants(profiles, sweeps), progress, **options))
 
 
 def draw(path: Path, size: tuple[int, int] = (128, 96), box: tuple[int, int, int, int] | None = None, grey: int = 120) -> Path:
@@ -179,9 +191,54 @@ def test_profiles_are_measured_beside_the_pictures_as_they_are(tmp_path: Path, p
     assert "simulations" in report.profiles_note
 
 
-def test_an_unknown_profile_is_refused(tmp_path: Path, predictor: Predictor) -> None:
-    with pytest.raises(InvalidInput, match=r"unknown profile myspace; there are: none, facebook"):
-        evaluate(predictor, [authentic(tmp_path, "a")], ["none", "myspace"])
+def test_sweeps_are_points_in_ascending_steps(tmp_path: Path, predictor: Predictor) -> None:
+    items = [tampered(tmp_path, "a", (0, 0, 64, 48), (0, 0, 64, 48)), authentic(tmp_path, "b")]
+
+    report = evaluate(predictor, items, sweeps=["jpeg", "resize"])
+
+    assert list(report.profiles) == ["none"]
+    assert [point.value for point in report.sweeps["jpeg"]] == [50, 60, 70, 80, 90, 95, 100]
+    assert [point.value for point in report.sweeps["resize"]] == [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    for point in (*report.sweeps["jpeg"], *report.sweeps["resize"]):
+        assert (point.overall.n_tampered, point.overall.n_authentic, point.image_auc) == (1, 1, 1.0)
+        assert point.overall.fa_area == 0.0
+        assert point.overall.f1 is not None and report.overall.f1 is not None
+        assert point.f1_kept == pytest.approx(point.overall.f1 / report.overall.f1)
+        assert point.f1_kept == pytest.approx(1.0, abs=0.1)
+    assert report.sweeps["resize"][-1].overall.f1 == report.overall.f1  # a PNG has no scaled decode to differ by
+
+
+def test_what_is_kept_of_nothing_is_undefined(tmp_path: Path, predictor: Predictor) -> None:
+    missed = evaluate(predictor, [tampered(tmp_path, "a", None, (0, 0, 64, 48))], ["weibo"])
+    none = evaluate(predictor, [authentic(tmp_path, "b")], ["weibo"])
+
+    assert missed.profile_figures["weibo"].overall.f1 == 0.0
+    assert [report.profile_figures["weibo"].f1_kept for report in (missed, none)] == [None, None]
+
+
+def test_a_picture_is_read_and_decoded_once_for_all_its_variants(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("read_bytes", "decode"):
+        work = getattr(evaluation, name)
+        monkeypatch.setattr(evaluation, name, lambda *given, work=work, name=name: calls.append(name) or work(*given))
+
+    measurement = measure(predictor, [authentic(tmp_path, "a")], variants(["facebook", "weibo"], ["jpeg", "resize"]))
+
+    assert sorted(calls) == ["decode", "read_bytes"]
+    assert len(measurement.outcomes) == 1 + 2 + 7 + 6
+
+
+def test_the_auc_is_of_raw_logits(tmp_path: Path) -> None:
+    """The probabilities of both pictures round to 1.0, and so would tie."""
+    steep = Predictor(CARD.model_copy(update={"calibration": CARD.calibration.model_copy(update={"bias": 50.0})}), RedEngine())
+    items = [tampered(tmp_path, "a", (0, 0, 64, 48), (0, 0, 64, 48)), authentic(tmp_path, "b")]
+
+    measurement = measure(steep, items)
+
+    assert [outcome.score for outcome in measurement.outcomes] == [1.0, 1.0]
+    assert summary(measurement).image_auc == 1.0
 
 
 def test_json_has_the_contracted_keys(tmp_path: Path, predictor: Predictor) -> None:
@@ -333,94 +390,3 @@ def test_no_more_pictures_are_held_than_the_window(tmp_path: Path, predictor: Pr
 
     assert held == 0
     assert most <= 8  # a window of two batches being loaded, one in inference, one being measured
-
-
-def test_manifest_items_take_one_side_of_the_split(tmp_path: Path) -> None:
-    scenes = [f"scene{index}" for index in range(12)]
-    with (tmp_path / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["set", "image", "mask", "label", "scene"])
-        for scene in scenes:
-            draw(tmp_path / f"{scene}.png")
-            draw_mask(tmp_path / f"{scene}_m.png")
-            writer.writerow(["one", f"{scene}.png", f"{scene}_m.png", "tampered", scene])
-    manifest = read_manifest(tmp_path / "manifest.csv")
-    validation = [scene for scene in scenes if is_validation(scene)]
-    assert 0 < len(validation) < 12
-
-    chosen = manifest_items(manifest, "validation")
-
-    assert [item.image.stem for item in chosen] == validation
-    assert chosen[0] == EvaluationItem("one", tmp_path / f"{validation[0]}.png", tmp_path / f"{validation[0]}_m.png", True)
-    assert len(manifest_items(manifest, "training")) + len(chosen) == len(manifest_items(manifest)) == 12
-
-
-def test_an_empty_side_of_a_split_is_refused(tmp_path: Path) -> None:
-    draw(tmp_path / "a.png")
-    scene = next(str(number) for number in itertools.count() if not is_validation(str(number)))
-    (tmp_path / "m.csv").write_text(f"set,image,mask,label,scene\ns,a.png,,authentic,{scene}\n", encoding="utf-8")
-
-    with pytest.raises(InvalidInput, match="no validation pictures"):
-        manifest_items(read_manifest(tmp_path / "m.csv"), "validation")
-
-
-def test_folders_are_matched_by_relative_stem(tmp_path: Path) -> None:
-    folder = tmp_path / "setname"
-    draw(folder / "images" / "été 1.jpg")
-    draw(folder / "images" / "deep" / "b.png")
-    draw(folder / "images" / ".hidden" / "c.png")
-    draw_mask(folder / "masks" / "été 1.png")
-    draw_mask(folder / "masks" / "deep" / "b.tif")
-    draw_mask(folder / "masks" / "unused.png")
-    draw(folder / "authentic" / "d.png")
-
-    items = folder_items(folder / "images", folder / "masks", folder / "authentic")
-
-    assert {(item.image.name, item.mask.name if item.mask else None, item.tampered) for item in items} == {
-        ("été 1.jpg", "été 1.png", True),
-        ("b.png", "b.tif", True),
-        ("d.png", None, False),
-    }
-    assert {item.set_name for item in items} == {"setname"}
-    assert [item.set_name for item in folder_items(None, None, folder / "authentic")] == ["setname"]
-
-
-def test_every_picture_without_exactly_one_mask_is_listed(tmp_path: Path) -> None:
-    for name in ("none.png", "two.png", "one.png"):
-        draw(tmp_path / "pictures" / name)
-    for name in ("two.png", "two.gif", "one.png"):
-        draw_mask(tmp_path / "masks" / name)
-
-    with pytest.raises(InvalidInput) as caught:
-        folder_items(tmp_path / "pictures", tmp_path / "masks", None)
-
-    assert "2 pictures without exactly one mask" in caught.value.message
-    assert "none.png: no mask with its stem" in caught.value.message
-    assert "two.png: 2 masks with its stem" in caught.value.message
-
-
-def test_folders_that_make_no_sense_are_refused(tmp_path: Path) -> None:
-    draw(tmp_path / "full" / "a.png")
-    (tmp_path / "empty").mkdir()
-
-    with pytest.raises(InvalidInput, match="belong together"):
-        folder_items(tmp_path / "full", None, None)
-    with pytest.raises(InvalidInput, match="nothing to evaluate"):
-        folder_items(None, None, None)
-    with pytest.raises(InvalidInput, match="is not a folder"):
-        folder_items(None, None, tmp_path / "missing")
-    with pytest.raises(InvalidInput, match="holds no files"):
-        folder_items(None, None, tmp_path / "empty")
-
-
-def test_a_sample_is_spread_over_the_list(tmp_path: Path) -> None:
-    items = [EvaluationItem(f"set{index // 10}", tmp_path, None, False) for index in range(30)]
-
-    assert [item.set_name for item in sample(items, 3)] == ["set0", "set1", "set2"]
-    assert sample(items, None) == sample(items, 30) == sample(items, 99) == items
-
-
-def test_masks_of_unreadable_pictures_are_not_blamed(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"")
-
-    check_masks([EvaluationItem("s", tmp_path / "a.png", draw_mask(tmp_path / "m.png"), True)])

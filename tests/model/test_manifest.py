@@ -1,3 +1,4 @@
+import csv
 import hashlib
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from PIL import Image
 
 from model.manifest import Manifest, count_by_set, is_validation, read_manifest
+from model.problems import Kind
 from schemas.errors import InvalidInput
 from schemas.geometry import PixelBox
 
@@ -76,8 +78,18 @@ def test_pictures_are_counted_by_set(drawn: Manifest) -> None:
         ('s,a.jpg,m.png,tampered,,x,"[[1,2,41,30]]",40,30', "outside the picture of 40x30"),
         ('s,a.jpg,m.png,tampered,,x,"[[5,2,5,30]]",40,30', "no area"),
         ('s,a.jpg,m.png,tampered,,x,"[[1,2,3]]",40,30', "JSON list"),
-        ("s,a.jpg,m.png,tampered,,x,box,40,30", "Expecting value"),
+        ("s,a.jpg,m.png,tampered,,x,box,40,30", "JSON list"),
+        ('s,a.jpg,m.png,tampered,,x,"[[1,2.5,3,4]]",40,30', "integer"),
+        ('s,a.jpg,m.png,tampered,,x,"[[1,2,3,1e999]]",40,30', "finite"),
+        ('s,a.jpg,m.png,tampered,,x,"[[-1,2,3,4]]",40,30', "greater than or equal to 0"),
+        ("s,a.jpg,m.png,tampered,,x," + 60_000 * "[" + ",40,30", "JSON list"),
+        ("s,a.jpg,m.png,tampered,,x,[[1,2,40,30]],40,30", "quote fields that contain commas"),
         ("s,a.jpg,m.png,tampered,,x,[],wide,30", "wide"),
+        ("s,a.jpg,m.png,tampered,,x,[],0,30", "above zero"),
+        ("s,a.jpg,m.png,tampered,,x,[]," + 5000 * "9" + ",30", "above zero"),
+        ("s," + 5000 * "a" + ",,authentic,,x,[],40,30", "is not a file"),
+        ("s,.,,authentic,,x,[],40,30", "is not a file"),
+        ("s,a.jpg", "label ''"),
     ],
 )
 def test_a_wrong_row_is_named_by_line(folder: Path, row: str, word: str) -> None:
@@ -92,6 +104,89 @@ def test_many_problems_are_cut_short(folder: Path) -> None:
     write(folder, HEADER + "s,a.jpg,,fake,,x,[],40,30\n" * 14)
     with pytest.raises(InvalidInput, match="and 4 more"):
         read_manifest(folder)
+
+
+def test_all_kinds_of_problems_are_told_together(folder: Path) -> None:
+    write(folder, HEADER + "s,a.jpg,,fake,,x,[],,\n" + 's,a.jpg,gone.png,tampered,,x,"[[1,2,41,30]]",40,30\n' + "s,,,authentic\n")
+    with pytest.raises(InvalidInput) as caught:
+        read_manifest(folder)
+    message = caught.value.message
+    assert "4 problems" in message
+    assert "lines that cannot be understood (2)" in message
+    assert "missing files (1)" in message
+    assert "boxes outside their picture (1)" in message
+    assert message.index("line 2") < message.index("line 4") < message.index("line 3")
+
+
+def test_leniently_read_problems_are_kept_and_files_not_looked_at(folder: Path) -> None:
+    write(folder, HEADER + "s,a.jpg,,fake,,x,[],,\ns,gone.jpg,,authentic,,y,[],,\n")
+    manifest = read_manifest(folder, strict=False)
+    assert [row.image for row in manifest.rows] == ["gone.jpg"]
+    assert [(problem.kind, problem.where) for problem in manifest.problems] == [(Kind.LINE, "line 2")]
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_line_ends_and_empty_lines_do_not_matter(folder: Path, ends: str) -> None:
+    lines = ["\ufeffset, image ,mask,label,", "", "s, a.jpg ,,authentic,", "", "s,b c.jpg,m.png,tampered,", ""]
+    path = folder / "manifest.csv"
+    path.write_bytes(ends.join(lines).encode())
+    rows = read_manifest(path).rows
+    assert [(row.image, row.line) for row in rows] == [("a.jpg", 3), ("b c.jpg", 5)]
+    assert rows[0].where == "line 3 (a.jpg)"
+
+
+@pytest.mark.parametrize(
+    "name", ["größe 漢字.png", 'a"quote".png', "a,comma.png", "two\nlines.png", "a\u2028b\x85c.png", "=cmd|x.png"]
+)
+def test_any_name_that_a_file_may_have_is_read(folder: Path, name: str) -> None:
+    Image.new("L", (40, 30)).save(folder / name)
+    path = folder / "manifest.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["set", "image", "mask", "label"], ["s", name, "", "authentic"]])
+    (row,) = read_manifest(path).rows
+    assert row.image == name
+
+
+def test_paths_may_be_absolute_or_climb_out_of_the_folder(folder: Path) -> None:
+    (folder / "inner").mkdir()
+    path = folder / "inner" / "manifest.csv"
+    path.write_text(f"set,image,mask,label\ns,../a.jpg,,authentic\ns,{folder / 'b c.jpg'},,authentic\n")
+    assert len(read_manifest(path).rows) == 2
+
+
+@pytest.mark.parametrize(("text", "side"), [("training", "training"), ("validation", "validation"), ("", None)])
+def test_the_owner_may_choose_the_side(folder: Path, text: str, side: str | None) -> None:
+    path = write(folder, f"set,image,mask,label,split\ns,a.jpg,,authentic,{text}\n")
+    manifest = read_manifest(path)
+    assert manifest.rows[0].pinned == side
+    if side == "training" or side == "validation":
+        assert manifest.split(side) == manifest.rows
+
+
+def test_another_side_is_refused(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match="split 'test' is neither training nor validation"):
+        read_manifest(write(folder, "set,image,mask,label,split\ns,a.jpg,,authentic,test\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"set,image,mask,label\ns,a\0.jpg,,authentic\n", "NUL bytes"),
+        ("set,image,mask,label\n".encode("utf-16"), "utf-8"),
+        (b"set,image,mask,label\ns,\xff.jpg,,authentic\n", "utf-8"),
+        (b'set,image,mask,label\ns,"a.jpg,,authentic\ns,b,,authentic\n', "do all quotes match"),
+        (b'set,image,mask,label\ns,"a"b.jpg,,authentic\n', "at its beginning: "),
+        (b"set,image,mask,label\ns,a.jpg,,authentic\ns," + 200_000 * b"x" + b",,authentic\n", "after line 2: field larger"),
+        (b"set,image,mask,label,image\ns,a.jpg,,authentic,a.jpg\n", "names a column twice"),
+        (b"set;image;mask;label\ns;a.jpg;;authentic\n", "separated by commas"),
+    ],
+    ids=["nul", "utf-16", "latin-1", "open quote", "text after a quote", "huge field", "column twice", "semicolons"],
+)
+def test_what_is_not_csv_in_utf8_is_refused(folder: Path, content: bytes, word: str) -> None:
+    path = folder / "manifest.csv"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=word):
+        read_manifest(path)
 
 
 @pytest.mark.parametrize(

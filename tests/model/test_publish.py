@@ -9,11 +9,14 @@ from model.card import Card
 from model.checkpoint import load_student
 from model.config import TrainConfig
 from model.distill import distill
-from model.evaluation import evaluate
+from model.evaluation import measure
 from model.evaluation_data import manifest_items
+from model.evaluation_report import summary
 from model.manifest import Manifest
+from model.mask_fit import MaskFit
 from model.predictor import Predictor
 from model.publish import publish
+from model.sweeps import variants
 from model.teacher import GrabCutTeacher
 from schemas.errors import InvalidInput, ModelInvalid
 
@@ -33,8 +36,8 @@ def target(run: Path, drawn: Manifest, tmp_path_factory: pytest.TempPathFactory)
     (folder / "old.bin").write_text("old")
     stages: list[tuple[str, int, int]] = []
     publish(run, drawn, folder, lambda *stage: stages.append(stage))
-    assert stages[0] == ("calibrate", 8, 8)
-    assert ("evaluate", 8, 8) in stages
+    assert stages[0] == ("mask", 8, 8)
+    assert stages[-1] == ("evaluate", 8, 8)
     return folder
 
 
@@ -43,6 +46,7 @@ def test_a_run_becomes_a_student_that_both_engines_serve(target: Path) -> None:
     assert card.version == "tiny-" + card.files["safetensors"].sha256[:8]
     assert (card.licence, card.notes) == ("made by a test", ["drawn pictures"])
     assert card.training["pictures_seen"] == 12
+    assert card.training["supervision"].startswith("coarse boxes through the teacher")
     assert load_student(target).config == card.student
     pictures = list(np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8))
     by_openvino = Predictor.load(target, "openvino").predict(pictures)
@@ -52,10 +56,43 @@ def test_a_run_becomes_a_student_that_both_engines_serve(target: Path) -> None:
 
 
 def test_the_cards_figures_can_be_repeated(target: Path, drawn: Manifest) -> None:
-    card = Card.load(target)
-    again = evaluate(Predictor.load(target), manifest_items(drawn, "validation"), ("none", "weibo"))
-    assert card.metrics["overall"] == again.model_dump(mode="json")["overall"]
-    assert card.metrics["profiles"]["weibo"] == again.profiles["weibo"]
+    metrics = Card.load(target).metrics
+    again = summary(measure(Predictor.load(target), manifest_items(drawn, "validation"), variants(["weibo"])))
+
+    for name in ("f1", "iou", "fa_area"):
+        assert metrics["overall"][name] == again.model_dump(mode="json")["overall"][name]
+    assert metrics["profiles"]["weibo"] == again.profiles["weibo"]
+    assert metrics["image_auc"] == again.image_auc
+
+
+def test_the_card_says_how_calibration_and_mask_were_fitted(target: Path) -> None:
+    metrics = Card.load(target).metrics
+
+    assert "without its scene" in metrics["calibration"]
+    assert metrics["near_duplicates_of_training"] in range(9)
+    fit = metrics["mask_fit"]
+    assert (fit["n_tampered"], fit["n_authentic"], fit["largest_alarm_area"]) == (4, 4, 0.02)
+    assert "moved" in fit["why"]
+    student = load_student(target)
+    assert student.mask_shift.item() == pytest.approx(fit["shift"], abs=1e-2)  # rounded to fp16
+    assert student.mask_coupling.item() == pytest.approx(fit["coupling"], abs=1e-3)
+
+
+def test_a_mask_that_is_worth_moving_is_moved_before_the_export(
+    run: Path, drawn: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bold(mask_logits: np.ndarray, scores: np.ndarray, truth: np.ndarray, folds: np.ndarray) -> MaskFit:
+        assert mask_logits.shape == truth.shape == (8, 16, 16)
+        assert folds.shape == scores.shape == (8,)
+        assert [bool(cells.any()) for cells in truth] == [item.tampered for item in manifest_items(drawn, "validation")]
+        return MaskFit(40.0, 0.5, "moved: by a test", 0, 0, None, None, 0.02, 4, 4)
+
+    monkeypatch.setattr(publishing, "fit_masks", bold)
+    publish(run, drawn, tmp_path / "bold", lambda *_: None)
+
+    pictures = list(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8))
+    for engine in ("openvino", "torch"):
+        assert min(prediction.mask_net.min() for prediction in Predictor.load(tmp_path / "bold", engine).predict(pictures)) == 255
 
 
 def test_a_student_that_is_there_is_replaced_whole(target: Path) -> None:

@@ -30,7 +30,18 @@ def test_the_outputs_have_their_shapes(tiny: StudentConfig, size: int) -> None:
     assert output.score_logit.shape == (2,)
 
 
-@pytest.mark.parametrize("changes", [{"memory": False}, {"gates": False}, {"memory": False, "gates": False}, {"slots": 9}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"memory": False},
+        {"gates": False},
+        {"memory": False, "gates": False},
+        {"slots": 9},
+        {"correlation": 8},
+        {"high_pass": "srm"},
+        {"high_pass": "bayar"},
+    ],
+)
 def test_ablations_change_the_network_and_still_run(tiny: StudentConfig, changes: dict[str, object]) -> None:
     ablated = Student(replace(tiny, **changes)).eval()  # type: ignore[arg-type]
     assert parameters(ablated) != parameters(Student(tiny))
@@ -43,6 +54,32 @@ def test_every_weight_takes_part(tiny: StudentConfig) -> None:
     output = student(torch.randn(2, 3, 64, 64))
     (output.mask_logits.square().sum() + output.score_logit.square().sum()).backward()
     assert [name for name, parameter in student.named_parameters() if parameter.grad is None] == []
+
+
+def test_a_fixed_balance_stays_at_one_half(tiny: StudentConfig) -> None:
+    student = Student(replace(tiny, balance="fixed"))
+    assert student.fusion.balance is not None
+    assert not student.fusion.balance.requires_grad
+    assert float(torch.sigmoid(student.fusion.balance)) == 0.5
+
+
+def test_matches_are_told_where_they_are_looked_for(tiny: StudentConfig) -> None:
+    picture = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert Student(tiny).eval()(picture).match_logits is None
+        assert Student(replace(tiny, correlation=8)).eval()(picture).match_logits.shape == (1, 64, 64)
+
+
+def test_the_fitted_numbers_move_the_mask_with_the_score(tiny: StudentConfig) -> None:
+    student, picture = Student(tiny).eval(), torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        before = student(picture)
+        student.mask_shift.fill_(0.5)
+        student.mask_coupling.fill_(2.0)
+        after = student(picture)
+    assert torch.equal(before.score_logit, after.score_logit)
+    expected = before.mask_logits + 0.5 + 2.0 * before.score_logit.view(2, 1, 1, 1)
+    torch.testing.assert_close(after.mask_logits, expected)
 
 
 def test_a_new_student_sees_little(tiny: StudentConfig) -> None:

@@ -45,6 +45,7 @@ def test_the_environment_is_read_with_nesting(monkeypatch: pytest.MonkeyPatch) -
         ("TAMPERWATCH_WORKER__MAX_BATCH", "many", ("worker", "max_batch")),
         ("TAMPERWATCH_WORKER__MAX_BATCH", "0", ("worker", "max_batch")),
         ("TAMPERWATCH_WORKER__RETRY_BACKOFF_S", "-1", ("worker", "retry_backoff_s")),
+        ("TAMPERWATCH_WORKER__STABILITY_BAND", "-0.1", ("worker", "stability_band")),
         ("TAMPERWATCH_LIMITS__MAX_BYTES", "0", ("limits", "max_bytes")),
         ("TAMPERWATCH_ENGINE__NAME", "abacus", ("engine", "name")),
         ("TAMPERWATCH_BLOBS__BACKEND", "tape", ("blobs", "backend")),

@@ -145,6 +145,15 @@ def test_finishing_stores_all_profiles_and_ends_the_job(database: Database, new_
     assert ended.finished_at is not None and ended.finished_at >= ended.created_at
 
 
+def test_a_second_look_is_stored_where_one_was_taken(database: Database, new_job: MakeJob, new_result: MakeResult) -> None:
+    unstable, stable, far = add(database, new_job("a"), new_job("b"), new_job("c"))
+    finish(database, unstable.id, new_result(unstable.id, second_score=0.75, stable=False))
+    finish(database, stable.id, new_result(stable.id, second_score=0.5, stable=True))
+    finish(database, far.id, new_result(far.id))
+    looks = [results_of(database, job.id)[0] for job in (unstable, stable, far)]
+    assert [(look.second_score, look.stable) for look in looks] == [(0.75, False), (0.5, True), (None, None)]
+
+
 def test_the_first_outcome_of_a_redelivered_job_stands(database: Database, new_job: MakeJob, new_result: MakeResult) -> None:
     (job,) = add(database, new_job("a"))
     assert finish(database, job.id, new_result(job.id, score=0.1)) is True

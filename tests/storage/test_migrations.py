@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect
-from sqlmodel import SQLModel
+from sqlalchemy import insert, inspect
+from sqlmodel import SQLModel, select
 
 from schemas.errors import StoreUnavailable
 from schemas.states import Verdict
@@ -16,6 +16,7 @@ from storage.database import Database
 from tests.servers import new_postgres_database
 
 TABLES = {"picture", "audit_job", "audit_result", "model_version"}
+SECOND_LOOK = {"second_score", "stable"}  # the columns of revision 0002
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -67,6 +68,26 @@ def test_upgrading_twice_changes_nothing(empty: Database) -> None:
     migrations.upgrade(empty)
     with empty.read() as session:
         assert session.get(AuditJob, job_id) is not None
+
+
+def test_results_of_an_earlier_schema_are_kept_up_and_down(empty: Database) -> None:
+    migrations.upgrade(empty, "0001")
+    with empty.write() as session:
+        session.add(job := AuditJob(source="a.jpg", sha256="0" * 64))
+        session.flush()
+        result = AuditResult(
+            job_id=job.id, model_version="v", score=0.5, verdict=Verdict.FLAG, area=0, mask_png=b"\x89", width_px=1, height_px=1,
+            latency_ms=1,
+        )  # fmt: skip
+        session.execute(insert(AuditResult).values(result.model_dump(exclude={"id", *SECOND_LOOK})))
+    migrations.upgrade(empty)
+    with empty.read() as session:
+        (kept,) = session.exec(select(AuditResult)).all()
+        assert (kept.score, kept.verdict, kept.second_score, kept.stable) == (0.5, Verdict.FLAG, None, None)
+    migrations.downgrade(empty, "0001")
+    assert not SECOND_LOOK & {column["name"] for column in inspect(empty.engine).get_columns("audit_result")}
+    with empty.read() as session:
+        assert session.exec(select(AuditResult.score, AuditResult.mask_png)).all() == [(0.5, b"\x89")]
 
 
 def test_models_and_migrations_agree(database: Database) -> None:
