@@ -73,8 +73,6 @@ class AuditRun:
         """Look after the processes, and take in what has ended since the last look."""
         self._stack.supervise()
         if time.monotonic() - self._moved_at > _QUIET_S:
-            with suppress(BrokerUnavailable):
-                self._stack.sweep()
             # Read from the start again: a clock set back would hide what has ended since.
             self._since, self._moved_at = None, time.monotonic()
         with self._stack.database.read() as session:

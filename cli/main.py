@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, doctor, evaluate, migrate, models, results, status, submit, train, worker
+from cli import audit, check, doctor, evaluate, export, migrate, models, purge, results, retry, status, submit, train, worker
 from cli.console import stderr
 from cli.report_cards import shown
 from schemas.errors import InvalidInput, TamperwatchError
@@ -31,6 +31,10 @@ app.command()(worker.worker)
 app.command()(submit.submit)
 app.command()(status.status)
 app.command()(results.results)
+app.command()(export.export)
+app.command()(retry.retry)
+app.command()(check.check)
+app.command()(purge.purge)
 app.command()(migrate.migrate)
 app.command()(doctor.doctor)
 app.add_typer(models.app, name="models")

@@ -1,5 +1,8 @@
 """Options that several verbs share."""
 
+import re
+from datetime import timedelta
+
 from model.compress import PROFILES
 from schemas.errors import InvalidInput
 from schemas.states import AuditQueue
@@ -32,3 +35,16 @@ def parse_queues(names: str) -> list[AuditQueue]:
     if unknown or not chosen:
         raise InvalidInput(f"unknown queue {', '.join(unknown) or '(none given)'}; choose from {', '.join(known)}")
     return [known[name] for name in chosen]
+
+
+def parse_age(text: str) -> timedelta:
+    """A span of time written as a number and a unit: 90s, 30m, 12h, 90d, 2w.
+
+    Raises:
+        InvalidInput: it is written otherwise, or is longer than a date can be old.
+    """
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+    found = re.fullmatch(r"([0-9]{1,7})([smhdw])", text.strip().lower())
+    if found is None or (age := timedelta(**{units[found[2]]: int(found[1])})) > timedelta(days=36_500):
+        raise InvalidInput(f"{text!r} is no span of time; write a number and a unit, as in 90s, 30m, 12h, 90d or 2w")
+    return age

@@ -84,4 +84,6 @@ class Renderer:
 
 
 def _mask_of(result: AuditResult) -> Image.Image:
+    if not result.mask_png:
+        raise OutputFailed("the mask was purged from the store; score and verdict are still there")
     return render.full_size_mask(render.read_mask_png(result.mask_png), result.width_px, result.height_px)

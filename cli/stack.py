@@ -22,11 +22,10 @@ from cli.redis_binary import redis_command, wait_for_redis
 from model.card import Card, builtin_directory
 from schemas.errors import DiskFull, EnvironmentMissing, InvalidInput
 from schemas.settings import BlobSettings, Settings
-from storage import migrations, registry
+from storage import migrations, recovery, registry
 from storage.blobs import BlobStore, open_blob_store
 from storage.database import Database
 from workers.app import make_app
-from workers.sweeper import sweep
 
 _VISIBILITY_TIMEOUT_S = 30
 _RETRY_BACKOFF_MAX_S = 10.0
@@ -34,7 +33,6 @@ _RETRY_BACKOFF_MAX_S = 10.0
 _SHUTDOWN_GRACE_S = 2.0
 # glibc keeps what one thread freed for that thread alone; buffers of large pictures must go back for the next one's to fit.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)}
-_STALE_AFTER_S = _VISIBILITY_TIMEOUT_S + 15.0
 
 
 class EmbeddedStack:
@@ -74,10 +72,6 @@ class EmbeddedStack:
         for child in self._children:
             child.revive()
 
-    def sweep(self) -> int:
-        """Send jobs again whose message is lost, and return how many. Sooner than the workers' own sweeps: someone is waiting."""
-        return sweep(self.database, self.app, _STALE_AFTER_S)
-
     @property
     def worker_pids(self) -> list[int]:
         return [child.pid for child in self._children if child.name.startswith("worker")]
@@ -92,6 +86,9 @@ class EmbeddedStack:
         self._exit.callback(self.database.close)
         migrations.upgrade(self.database)
         _make_packaged_live(self.database)
+        with self.database.write() as session:
+            # We hold the folder's lock: whoever claimed a job in it is dead.
+            recovery.forget_claims(session)
         self.blobs: BlobStore = open_blob_store(self.settings.blobs)
         self.app: Celery = make_app(self.settings)
         self._exit.callback(self.app.close)

@@ -10,6 +10,8 @@ from schemas.errors import InvalidMessage
 from schemas.states import AuditQueue
 
 AUDIT_TASK = "audit.image"
+# Any network's name, also of one that no profile simulates.
+SOURCE_PROFILE = r"^[a-z0-9][a-z0-9_.-]{0,31}$"
 
 
 class AuditMessage(BaseModel):
@@ -27,6 +29,9 @@ class AuditMessage(BaseModel):
     source: str = Field(max_length=4096, pattern=r"^[^\x00]*$", description="a name people recognise the picture by")
     queue: AuditQueue = AuditQueue.DEFAULT
     profiles: tuple[str, ...] = Field(default=(), max_length=8, description="social-media profiles to audit as well")
+    source_profile: str | None = Field(
+        default=None, pattern=SOURCE_PROFILE, description="the network the picture was taken from; kept with the job"
+    )
 
     def payload(self) -> dict[str, Any]:
         """The message as plain JSON types."""

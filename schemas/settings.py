@@ -73,6 +73,22 @@ class WorkerSettings(_Group):
         return self
 
 
+class SubmitSettings(_Group):
+    """How pictures are put on the queues."""
+
+    max_queued: int = Field(
+        default=100_000, ge=0, description="`submit` pauses while more messages wait in the queue it fills; 0 never pauses"
+    )
+    threads: int = Field(default=8, ge=1, le=64, description="pictures read and stored at once while submitting")
+    digests: str = Field(
+        default="~/.cache/tamperwatch/digests.db",
+        description="file of what `submit` has read, so that a second run need not read it again; empty keeps none",
+    )
+    profiles_high: str = Field(default="", description="simulated deliveries for queue high where a submission names none")
+    profiles_default: str = Field(default="", description="the same for queue default, e.g. wechat,facebook")
+    profiles_bulk: str = Field(default="", description="the same for queue bulk")
+
+
 class Settings(BaseSettings):
     """Everything a role can be told from outside."""
 
@@ -86,3 +102,4 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     engine: EngineSettings = Field(default_factory=EngineSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    submit: SubmitSettings = Field(default_factory=SubmitSettings)

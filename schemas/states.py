@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where an audit job stands. DONE and FAILED are ends; a person may send a failed job round again."""
+    """Where an audit job stands. DONE and FAILED are ends, out of which only a person leads, with `retry` or `check --repair`."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -25,10 +25,11 @@ class JobState(StrEnum):
 
 
 # RUNNING -> RUNNING is a redelivery: the worker that held the message died, another one starts over.
+# DONE -> QUEUED is a repair: the result of a job that says it has one is gone.
 _JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.DONE, JobState.FAILED}),
     JobState.RUNNING: frozenset({JobState.RUNNING, JobState.QUEUED, JobState.DONE, JobState.FAILED}),
-    JobState.DONE: frozenset(),
+    JobState.DONE: frozenset({JobState.QUEUED}),
     JobState.FAILED: frozenset({JobState.QUEUED}),
 }
 

@@ -59,13 +59,17 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+# Said to the database too: rows are also made by statements that name only some columns.
+_FROM_ZERO = {"server_default": text("0")}
+
+
 class Picture(SQLModel, table=True):
-    """The bytes of one picture, known by their sha256, kept in the blob store."""
+    """The bytes of one picture, known by their sha256, kept in the blob store. Without this row they are not kept."""
 
     __tablename__ = "picture"
 
     sha256: str = Field(primary_key=True, max_length=64)
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, description="0 where another producer stored them")
     first_seen_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
 
@@ -76,6 +80,7 @@ class AuditJob(SQLModel, table=True):
     __table_args__ = (
         Index("ix_audit_job_state_updated_at", "state", "updated_at"),
         Index("ix_audit_job_submission_state", "submission", "state"),
+        Index("ix_audit_job_finished_at_id", "finished_at", "id"),
     )
 
     id: uuid.UUID = Field(default_factory=uuid.uuid4, primary_key=True)
@@ -86,8 +91,13 @@ class AuditJob(SQLModel, table=True):
     sha256: str | None = Field(default=None, max_length=64, index=True)
     queue: AuditQueue = Field(default=AuditQueue.DEFAULT, sa_column=Column(_words(AuditQueue), nullable=False))
     profiles: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
+    source_profile: str | None = Field(default=None, description="the network the picture was taken from", max_length=32)
     state: JobState = Field(default=JobState.QUEUED, sa_column=Column(_words(JobState), nullable=False))
-    attempts: int = 0
+    attempts: int = Field(default=0, description="claims that count: since the job was last put on its queue by a person")
+    retries: int = Field(default=0, description="how often it was sent round again after an end", sa_column_kwargs=_FROM_ZERO)
+    # Who holds the job: a worker's outcome is taken only under the number that its claim was given, which never repeats.
+    fence: int = Field(default=0, description="claims ever made", sa_column_kwargs=_FROM_ZERO)
+    claimed_at: datetime | None = Field(default=None, sa_type=UtcDateTime, description="empty while nobody holds it")
     error_code: str | None = Field(default=None, max_length=64)
     error_message: str | None = None
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
@@ -125,6 +135,8 @@ class AuditResult(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("job_id", "model_version", "profile", name="uq_audit_result_job_version_profile"),
         Index("ix_audit_result_verdict_id", "verdict", "id"),
+        # Without it SQLite gives the number of a deleted last row again, and readers' cursors would skip the new one.
+        {"sqlite_autoincrement": True},
     )
 
     # SQLite counts rows by itself only in a column that is exactly INTEGER.
@@ -139,7 +151,7 @@ class AuditResult(SQLModel, table=True):
     stable: bool | None = Field(default=None, description="whether the recompression left the verdict; if not, it is review")
     area: float
     regions: list[dict[str, Any]] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
-    # The network's own map as an 8-bit PNG; stretched to width_px x height_px it is the full-size mask.
+    # The network's own map as an 8-bit PNG; stretched to width_px x height_px it is the full-size mask. Empty: purged.
     mask_png: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     mask_agreement: float = Field(default=1.0, description="IoU with the mask of the picture as submitted")
     width_px: int

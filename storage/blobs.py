@@ -8,10 +8,12 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import urllib3
 from minio import Minio
@@ -24,6 +26,20 @@ from schemas.settings import BlobSettings
 _KEY = re.compile(r"[a-z0-9]+(?:[/._-][a-z0-9]+)*")
 _MISSING_CODES = frozenset({"NoSuchKey", "NoSuchObject"})
 _BUCKET_IS_THERE_CODES = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """A key that holds bytes.
+
+    Attributes:
+        put_at: when they were put last. Putting the same bytes again makes a blob young, so that nothing that
+            removes old blobs takes one from under a job that was submitted just now.
+    """
+
+    key: str
+    bytes: int
+    put_at: datetime
 
 
 class BlobStore(Protocol):
@@ -51,6 +67,18 @@ class BlobStore(Protocol):
         """Forget a key; no error if it is not there."""
         ...
 
+    def stat(self, key: str) -> StoredBlob | None:
+        """What is known of a key without reading it; None if it is not there."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredBlob]:
+        """Everything in the folder `prefix`, in the order of the keys and at constant memory.
+
+        What is put or deleted meanwhile may be missing or listed: ask `stat` before acting on it. (SeaweedFS sorts folder
+        by folder, S3 by whole keys; for keys that all lie equally deep the two are the same.)
+        """
+        ...
+
 
 def picture_key(sha256: str) -> str:
     """The key of a picture's bytes."""
@@ -72,9 +100,10 @@ class DirectoryBlobStore:
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        if path.exists():
-            return
         try:
+            with suppress(FileNotFoundError):
+                os.utime(path)
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".put-")
             try:
@@ -108,6 +137,30 @@ class DirectoryBlobStore:
         except OSError as error:
             raise _disk_error(error, path) from error
 
+    def stat(self, key: str) -> StoredBlob | None:
+        path = self._path(key)
+        try:
+            return _stored(key, path.stat())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _disk_error(error, path) from error
+
+    def list(self, prefix: str) -> Iterator[StoredBlob]:
+        folder = self._path(prefix)
+        try:
+            # One folder at a time; keys are spread over many. What is being written begins with a dot.
+            with suppress(FileNotFoundError), os.scandir(folder) as entries:
+                for entry in sorted((each for each in entries if not each.name.startswith(".")), key=_listing_order):
+                    key = f"{prefix}/{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        yield from self.list(key)
+                    else:
+                        with suppress(FileNotFoundError):  # deleted since
+                            yield _stored(key, entry.stat())
+        except OSError as error:
+            raise _disk_error(error, folder) from error
+
     def _path(self, key: str) -> Path:
         return self._root / _checked(key)
 
@@ -120,18 +173,18 @@ class MinioBlobStore:
             raise InvalidInput("the minio backend needs TAMPERWATCH_BLOBS__ACCESS_KEY and TAMPERWATCH_BLOBS__SECRET_KEY")
         self._bucket = settings.bucket
         try:
-            self._client = _s3_client(settings, settings.access_key, settings.secret_key)
+            self._client = s3_client(settings, settings.access_key, settings.secret_key)
             self._make_bucket()
         except ValueError as error:
             names = "TAMPERWATCH_BLOBS__ENDPOINT (host:port, without http://) or TAMPERWATCH_BLOBS__BUCKET"
             raise InvalidInput(f"{names} is wrong: {error}") from error
 
     def put(self, key: str, data: bytes) -> None:
-        with _s3_errors(key):
+        with s3_errors(key):
             self._client.put_object(self._bucket, _checked(key), BytesIO(data), len(data))
 
     def get(self, key: str, max_bytes: int) -> bytes:
-        with _s3_errors(key):
+        with s3_errors(key):
             response = self._client.get_object(self._bucket, _checked(key))
             try:
                 _check_size(key, int(response.headers["Content-Length"]), max_bytes)
@@ -142,18 +195,31 @@ class MinioBlobStore:
 
     def exists(self, key: str) -> bool:
         try:
-            with _s3_errors(key):
+            with s3_errors(key):
                 self._client.stat_object(self._bucket, _checked(key))
         except BlobMissing:
             return False
         return True
 
     def delete(self, key: str) -> None:
-        with _s3_errors(key):
+        with s3_errors(key):
             self._client.remove_object(self._bucket, _checked(key))
 
+    def stat(self, key: str) -> StoredBlob | None:
+        try:
+            with s3_errors(key):
+                found = self._client.stat_object(self._bucket, _checked(key))
+        except BlobMissing:
+            return None
+        return _stored_object(key, found)
+
+    def list(self, prefix: str) -> Iterator[StoredBlob]:
+        with s3_errors(prefix):
+            for found in self._client.list_objects(self._bucket, f"{_checked(prefix)}/", recursive=True):
+                yield _stored_object(str(found.object_name), found)
+
     def _make_bucket(self) -> None:
-        with _s3_errors(self._bucket):
+        with s3_errors(self._bucket):
             try:
                 if not self._client.bucket_exists(self._bucket):
                     self._client.make_bucket(self._bucket)
@@ -163,7 +229,21 @@ class MinioBlobStore:
                     raise
 
 
-def _s3_client(settings: BlobSettings, access_key: SecretStr, secret_key: SecretStr) -> Minio:
+def _stored(key: str, status: os.stat_result) -> StoredBlob:
+    return StoredBlob(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _stored_object(key: str, found: Any) -> StoredBlob:
+    return StoredBlob(key, found.size or 0, found.last_modified)
+
+
+def _listing_order(entry: os.DirEntry[str]) -> str:
+    """By whole keys, as S3 sorts them."""
+    return f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
+
+
+def s3_client(settings: BlobSettings, access_key: SecretStr, secret_key: SecretStr) -> Minio:
+    """A client of the S3 server that the settings name, with time-outs; nothing is connected yet."""
     return Minio(
         settings.endpoint,
         access_key=access_key.get_secret_value(),
@@ -195,7 +275,8 @@ def _disk_error(error: OSError, path: Path) -> BlobStoreUnavailable | DiskFull:
 
 
 @contextmanager
-def _s3_errors(key: str) -> Iterator[None]:
+def s3_errors(key: str) -> Iterator[None]:
+    """What the minio SDK raises over `key`, as errors of ours."""
     try:
         yield
     except S3Error as error:

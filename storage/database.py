@@ -65,7 +65,9 @@ def _engine(url: str) -> Engine:
             event.listen(engine, "begin", _begin_sqlite)
             return engine
         if dialect == "postgresql":
-            return create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+            # What claims and cursors were proven under, whatever the server's default is.
+            level = "READ COMMITTED"
+            return create_engine(url, pool_pre_ping=True, isolation_level=level, connect_args={"connect_timeout": 10})
     except ArgumentError as error:
         raise InvalidInput(f"TAMPERWATCH_DATABASE_URL is not a database URL: {error}") from error
     raise InvalidInput(f"TAMPERWATCH_DATABASE_URL names '{dialect}'; sqlite and postgresql+psycopg are supported")

@@ -4,10 +4,11 @@ import functools
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Update, bindparam, update
+from sqlalchemy import ColumnElement, Update, bindparam, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, select
 
@@ -23,6 +24,7 @@ class NewJob:
 
     Attributes:
         client_ref: the submitter's own name for this request; the same name is never audited twice.
+        source_profile: the network the picture was taken from, where the submitter knows.
     """
 
     source: str
@@ -32,7 +34,28 @@ class NewJob:
     submission: str
     queue: AuditQueue = AuditQueue.DEFAULT
     profiles: tuple[str, ...] = ()
+    source_profile: str | None = None
     error: ErrorRecord | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job in our hand.
+
+    Attributes:
+        attempt: which try this is, from 1.
+        fence: the number under which the job may be ended or let go. A later claim has a higher one, and makes this void.
+    """
+
+    attempt: int
+    fence: int
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job in another hand, which keeps it for `free_in_s` at most unless it ends it."""
+
+    free_in_s: float
 
 
 def add_jobs(session: Session, new_jobs: Sequence[NewJob]) -> list[AuditJob]:
@@ -51,6 +74,7 @@ def add_jobs(session: Session, new_jobs: Sequence[NewJob]) -> list[AuditJob]:
         job = known[new.client_ref]
         job.submission = new.submission
         if job.state is JobState.FAILED and new.error is None:
+            job.sha256, job.source, job.source_profile = new.sha256, new.source, new.source_profile
             _requeue(job)
         if not job.state.ended:
             to_send[job.id] = job
@@ -60,56 +84,75 @@ def add_jobs(session: Session, new_jobs: Sequence[NewJob]) -> list[AuditJob]:
     return list(to_send.values())
 
 
-def claim_job(session: Session, message: AuditMessage) -> int | None:
-    """Mark a job RUNNING and return the number of this attempt, from 1; None if it has already ended.
+def continue_jobs(session: Session, refs: Sequence[str], submission: str) -> dict[str, AuditJob]:
+    """Let the jobs that are known under these client references join a submission, and return them by reference.
 
-    A message that came without a row (a foreign producer's) gets one.
+    Without those that failed: they want their picture again, through `add_jobs`.
     """
-    claimed = _count_attempt(session, message.job_id)
-    if claimed is not None:
-        return claimed
-    row = {
-        "id": message.job_id,
-        "source": message.source,
-        "sha256": message.sha256,
-        "queue": message.queue,
-        "profiles": list(message.profiles),
-        "state": JobState.QUEUED,
-        "attempts": 0,
-        "created_at": now(),
-        "updated_at": now(),
-    }
-    session.execute(_insert(session.get_bind().dialect.name, AuditJob).on_conflict_do_nothing(), [row])
-    return _count_attempt(session, message.job_id)
+    known = {ref: job for ref, job in _jobs_by_ref(session, refs).items() if ref and job.state is not JobState.FAILED}
+    for job in known.values():
+        job.submission = submission
+    session.flush()
+    for job in known.values():
+        session.expunge(job)
+    return known
 
 
-def finish_job(session: Session, job_id: uuid.UUID, results: Sequence[AuditResult]) -> bool:
+def claim_job(session: Session, message: AuditMessage, lease_s: float = 120.0) -> Claim | Held | None:
+    """Mark a job RUNNING in the caller's hand; None if it has already ended.
+
+    A job that another hand claimed less than `lease_s` ago is left to that hand, and no attempt is counted: the message
+    is a duplicate, or a redelivery that came early. An older claim is a dead worker's and is taken over; should its
+    holder be alive after all, the fence keeps its late outcome out. So is a claim from further ahead than `lease_s`,
+    which a clock set back leaves behind. A message that came without a row (a foreign producer's) gets one.
+    """
+    for _ in range(2):
+        claim = _take(session, message.job_id, lease_s)
+        if claim is not None:
+            return claim
+        row = session.connection().execute(select(_JOBS.c.state, _JOBS.c.claimed_at).where(_JOBS.c.id == message.job_id)).first()
+        if row is not None:
+            return None if row.state.ended else Held(_left_s(row.claimed_at, lease_s))
+        _add_foreign(session, message)
+    return Held(0.0)
+
+
+def finish_job(session: Session, job_id: uuid.UUID, results: Sequence[AuditResult], fence: int | None = None) -> bool:
     """End a job as DONE and store its results, in the caller's one transaction.
 
+    Args:
+        fence: of the claim under which the results were made; None where nobody claims the job.
+
     Returns:
-        Whether this call ended it. The first outcome of a job stands: where two workers hold the same job after a
-        redelivery, the later one's results are not stored.
+        Whether this call ended it. If not, nothing was changed: it has ended, or another hand has claimed it since.
     """
-    if not _move(session, job_id, JobState.DONE, None):
+    if not _move(session, job_id, JobState.DONE, None, fence):
         return False
     rows = [result.model_dump(exclude={"id"}) for result in results]
     session.connection().execute(_upsert_results(session.get_bind().dialect.name), rows)
     return True
 
 
-def fail_job(session: Session, job_id: uuid.UUID, error: ErrorRecord) -> None:
-    """End a job under a named error. A job that is done stays done."""
-    _move(session, job_id, JobState.FAILED, error)
+def fail_job(session: Session, job_id: uuid.UUID, error: ErrorRecord, fence: int | None = None) -> bool:
+    """End a job under a named error, and return whether it did. What `finish_job` would not end is left as it is."""
+    return _move(session, job_id, JobState.FAILED, error, fence)
 
 
-def release_job(session: Session, job_id: uuid.UUID, error: ErrorRecord) -> None:
-    """Put a running job back to QUEUED before its next attempt, keeping the reason visible."""
-    _move(session, job_id, JobState.QUEUED, error)
+def release_job(session: Session, job_id: uuid.UUID, error: ErrorRecord, fence: int | None = None) -> bool:
+    """Put a running job back to QUEUED before its next attempt, keeping the reason visible; False if it is no longer ours."""
+    return _move(session, job_id, JobState.QUEUED, error, fence)
+
+
+def give_back_job(session: Session, job_id: uuid.UUID, fence: int) -> None:
+    """Undo a claim whose work was not done: the worker is stopping. The attempt does not count."""
+    ours = (_JOBS.c.id == job_id, _JOBS.c.state == JobState.RUNNING, _JOBS.c.fence == fence)
+    back = {"state": JobState.QUEUED, "claimed_at": None, "attempts": _JOBS.c.attempts - 1, "updated_at": now()}
+    session.connection().execute(update(_JOBS).where(*ours).values(back))
 
 
 def touch_jobs(session: Session, job_ids: Iterable[uuid.UUID]) -> None:
     """Note that a message for these jobs was sent just now, so that they are not stale for a while."""
-    session.execute(update(AuditJob).where(col(AuditJob.id).in_(list(job_ids))).values(updated_at=now()))
+    session.execute(update(_JOBS).where(_JOBS.c.id.in_(list(job_ids))).values(updated_at=now()))
 
 
 def _insert_new(session: Session, new_jobs: Sequence[NewJob]) -> None:
@@ -138,6 +181,7 @@ def _job_row(new: NewJob) -> AuditJob:
         sha256=new.sha256,
         queue=new.queue,
         profiles=list(new.profiles),
+        source_profile=new.source_profile,
     )
     if new.error is not None:
         job.state, job.finished_at = JobState.FAILED, job.updated_at
@@ -147,21 +191,51 @@ def _job_row(new: NewJob) -> AuditJob:
 
 def _requeue(job: AuditJob) -> None:
     job.state, job.attempts, job.updated_at, job.finished_at = JobState.QUEUED, 0, now(), None
+    job.retries += 1
     job.error_code = job.error_message = None
 
 
-def _count_attempt(session: Session, job_id: uuid.UUID) -> int | None:
-    values = {"job_id": job_id, "updated_at": now()}
-    attempt: int | None = session.connection().execute(_attempt(), values).scalar_one_or_none()
-    return attempt
+def _take(session: Session, job_id: uuid.UUID, lease_s: float) -> Claim | None:
+    at, lease = now(), timedelta(seconds=lease_s)
+    values = {"job_id": job_id, "updated_at": at, "claimed_at": at, "lapsed": at - lease, "ahead": at + lease}
+    row = session.connection().execute(_claim(), values).first()
+    return None if row is None else Claim(row.attempts, row.fence)
 
 
-def _move(session: Session, job_id: uuid.UUID, target: JobState, error: ErrorRecord | None) -> bool:
-    """Take a job to another state, with the reason; False if its state does not allow that."""
-    code, message = (error.code, error.message) if error else (None, None)
+def _left_s(claimed_at: datetime | None, lease_s: float) -> float:
+    """How long another hand's claim still holds. None if it was let go while we looked."""
+    return 0.0 if claimed_at is None else max(0.0, lease_s - (now() - claimed_at).total_seconds())
+
+
+def _add_foreign(session: Session, message: AuditMessage) -> None:
+    """Make the rows that a producer without our code left to us."""
+    job = AuditJob(
+        id=message.job_id,
+        source=message.source,
+        sha256=message.sha256,
+        queue=message.queue,
+        profiles=list(message.profiles),
+        source_profile=message.source_profile,
+    )
+    picture = Picture(sha256=message.sha256, bytes=0)
+    for row in (picture, job):
+        insert = _insert(session.get_bind().dialect.name, type(row)).on_conflict_do_nothing()
+        session.execute(insert, [row.model_dump()])
+
+
+def _move(session: Session, job_id: uuid.UUID, target: JobState, error: ErrorRecord | None, fence: int | None) -> bool:
+    """Take a job to another state, with the reason; False if its state or its fence does not allow that."""
     at = now()
-    values = {"job_id": job_id, "updated_at": at, "finished_at": at if target.ended else None}
-    return session.connection().execute(_transition(target), values | {"error_code": code, "error_message": message}).rowcount > 0
+    values = {
+        "job_id": job_id,
+        "updated_at": at,
+        "claimed_at": None,
+        "finished_at": at if target.ended else None,
+        "error_code": error.code if error else None,
+        "error_message": error.message if error else None,
+    }
+    fenced = {} if fence is None else {"held_fence": fence}
+    return session.connection().execute(_transition(target, fence is not None), values | fenced).rowcount > 0
 
 
 # The statements of the hot path are built once: building them costs several times what running them does.
@@ -169,23 +243,25 @@ _JOBS = SQLModel.metadata.tables["audit_job"]
 _RESULTS = SQLModel.metadata.tables["audit_result"]
 
 
-def _from_sources(target: JobState) -> Update:
-    """UPDATE the job `job_id` to `target`, if its state allows that. Out of an end only a person leads (`_requeue`)."""
+def _from_sources(target: JobState, *only: ColumnElement[bool]) -> Update:
+    """UPDATE the job `job_id` to `target`, if its state allows that. Out of an end only a person leads (`storage.recovery`)."""
     allowed = _JOBS.c.state.in_([state for state in JobState.sources_of(target) if not state.ended])
-    return (
-        update(_JOBS).where(_JOBS.c.id == bindparam("job_id"), allowed).values(state=target, updated_at=bindparam("updated_at"))
-    )
+    moved: dict[str, Any] = {name: bindparam(name) for name in ("updated_at", "claimed_at")}
+    return update(_JOBS).where(_JOBS.c.id == bindparam("job_id"), allowed, *only).values(moved | {"state": target})
 
 
 @functools.cache
-def _attempt() -> Any:
-    return _from_sources(JobState.RUNNING).values(attempts=_JOBS.c.attempts + 1).returning(_JOBS.c.attempts)
+def _claim() -> Any:
+    claimed_at = _JOBS.c.claimed_at
+    free = or_(claimed_at.is_(None), claimed_at <= bindparam("lapsed"), claimed_at > bindparam("ahead"))
+    counted = {"attempts": _JOBS.c.attempts + 1, "fence": _JOBS.c.fence + 1}
+    return _from_sources(JobState.RUNNING, free).values(counted).returning(_JOBS.c.attempts, _JOBS.c.fence)
 
 
 @functools.cache
-def _transition(target: JobState) -> Update:
-    columns = ("error_code", "error_message", "finished_at")
-    return _from_sources(target).values({name: bindparam(name) for name in columns})
+def _transition(target: JobState, fenced: bool) -> Update:
+    held = (_JOBS.c.state == JobState.RUNNING, _JOBS.c.fence == bindparam("held_fence")) if fenced else ()
+    return _from_sources(target, *held).values({name: bindparam(name) for name in ("error_code", "error_message", "finished_at")})
 
 
 @functools.cache

@@ -3,13 +3,14 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import and_, func, or_
 from sqlmodel import Session, col, select
 
 from schemas.states import JobState, Verdict
-from schemas.tables import OWN_PICTURE, AuditJob, AuditResult, now
+from schemas.tables import OWN_PICTURE, AuditJob, AuditResult
+from storage.feed import PATIENCE_S, wait_for_writers
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,6 @@ class AuditedJob:
     @property
     def own(self) -> AuditResult | None:
         return self.results.get(OWN_PICTURE)
-
-
-def stale_jobs(session: Session, older_than_s: float, limit: int = 1000) -> list[AuditJob]:
-    """Jobs not ended and not touched for this long, oldest first: their message is lost or their worker is dead."""
-    before = now() - timedelta(seconds=older_than_s)
-    unfinished = col(AuditJob.state).in_([JobState.QUEUED, JobState.RUNNING])
-    query = select(AuditJob).where(unfinished, col(AuditJob.updated_at) < before, col(AuditJob.sha256).is_not(None))
-    return list(session.exec(query.order_by(col(AuditJob.updated_at)).limit(limit)))
 
 
 def job_counts(session: Session, submission: str | None = None) -> dict[JobState, int]:
@@ -71,15 +64,28 @@ def ended_jobs(session: Session, submission: str, since: tuple[datetime, uuid.UU
     return _with_results(session, jobs)
 
 
-def read_results(session: Session, after: int, limit: int = 100, verdict: Verdict | None = None) -> list[AuditedJob]:
-    """Results as submitted with an id above the cursor `after`, in the order of their ids, each with its profiles."""
-    query = select(AuditResult).where(col(AuditResult.id) > after, col(AuditResult.profile) == OWN_PICTURE)
+def read_results(
+    session: Session, after: int, limit: int = 100, verdict: Verdict | None = None, patience_s: float = PATIENCE_S
+) -> list[AuditedJob]:
+    """Results as submitted with an id above the cursor `after`, in the order of their ids, each with its profiles.
+
+    Whoever goes on from the last id of each page meets every result exactly once, whatever is written meanwhile
+    (`storage.feed` says how). An empty page means that there is nothing more yet.
+
+    Raises:
+        StoreUnavailable: a transaction that writes results stays open for longer than `patience_s`.
+    """
+    wanted = [col(AuditResult.id) > after, col(AuditResult.profile) == OWN_PICTURE]
     if verdict is not None:
-        query = query.where(col(AuditResult.verdict) == verdict)
+        wanted.append(col(AuditResult.verdict) == verdict)
+    up_to = session.exec(select(col(AuditResult.id)).where(*wanted).order_by(col(AuditResult.id)).limit(limit)).all()
+    if not up_to:
+        return []
+    wait_for_writers(session, patience_s)
+    # Again, and not further: what was in the making below the last id is there now.
+    query = select(AuditResult).where(*wanted, col(AuditResult.id) <= up_to[-1])
     own = session.exec(query.order_by(col(AuditResult.id)).limit(limit)).all()
-    jobs = {job.id: job for job in session.exec(select(AuditJob).where(col(AuditJob.id).in_([result.job_id for result in own])))}
-    audited = {each.job.id: each for each in _with_results(session, list(jobs.values()))}
-    return [AuditedJob(jobs[result.job_id], audited[result.job_id].results | {OWN_PICTURE: result}) for result in own]
+    return _with_jobs(session, own)
 
 
 def failed_jobs(session: Session, limit: int = 100) -> list[AuditJob]:
@@ -94,3 +100,19 @@ def _with_results(session: Session, jobs: Sequence[AuditJob]) -> list[AuditedJob
     for result in session.exec(query):
         results[result.job_id][result.profile] = result
     return [AuditedJob(job, results[job.id]) for job in jobs]
+
+
+def _with_jobs(session: Session, own: Sequence[AuditResult]) -> list[AuditedJob]:
+    """Results as submitted with their jobs and the simulated deliveries by the same model version."""
+    job_ids = [result.job_id for result in own]
+    jobs = {job.id: job for job in session.exec(select(AuditJob).where(col(AuditJob.id).in_(job_ids)))}
+    results: dict[tuple[uuid.UUID, str], dict[str, AuditResult]] = {}
+    query = select(AuditResult).where(col(AuditResult.job_id).in_(job_ids)).order_by(col(AuditResult.id))
+    for result in session.exec(query):
+        results.setdefault((result.job_id, result.model_version), {})[result.profile] = result
+    # A job that retention deleted between the two queries took its results with it.
+    known = [result for result in own if result.job_id in jobs]
+    return [
+        AuditedJob(jobs[result.job_id], results.get((result.job_id, result.model_version), {}) | {OWN_PICTURE: result})
+        for result in known
+    ]

@@ -15,12 +15,14 @@ from schemas.errors import BrokerUnavailable
 from schemas.messages import AUDIT_TASK, AuditMessage
 from schemas.settings import Settings
 from schemas.states import AuditQueue
+from workers.transport import guard_redis
 
 _EXCHANGE = Exchange("audit", type="direct")
 
 
 def make_app(settings: Settings) -> Celery:
     """A Celery app bound to the broker of these settings. Nothing is connected yet."""
+    guard_redis()
     app = Celery("tamperwatch", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         task_serializer="json",

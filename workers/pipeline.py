@@ -1,11 +1,15 @@
 """One picture, door to door: claim, fetch, decode, predict, store. Never raises: every job ends or comes back."""
 
+import functools
 import hashlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlmodel import Session
@@ -25,6 +29,7 @@ from schemas.tables import OWN_PICTURE, AuditResult
 from storage import jobs
 from storage.blobs import BlobStore, picture_key
 from storage.database import Database
+from storage.jobs import Claim, Held
 from workers.batching import MicroBatcher
 from workers.runtime import ModelRuntime
 
@@ -46,6 +51,8 @@ class AuditPipeline:
         self._runtime = runtime
         self._settings = settings.worker
         self._limits = PictureLimits(settings.limits.max_bytes, settings.limits.max_pixels)
+        self._claims: set[tuple[uuid.UUID, Claim]] = set()
+        self._gate = threading.Lock()
         # One writer a process: SQLite has one write lock anyway, and a batch of outcomes costs one commit.
         self._writer: MicroBatcher[Change, Any] = MicroBatcher(
             self._write, max_batch=4 * settings.worker.max_batch, max_wait_s=_WRITE_WAIT_S, name="store"
@@ -65,27 +72,53 @@ class AuditPipeline:
         except InvalidMessage as error:
             log.error("message dropped: %s", error)
             return None
-        attempt = 1
         try:
-            claimed = self._stored(lambda session: jobs.claim_job(session, message))
-            if claimed is None:
-                log.info("job %s has already ended; message acknowledged", message.job_id)
-                return None
-            attempt = claimed
-            if attempt > self._settings.max_attempts:
-                raise WorkerLost(f"the worker died {attempt - 1} times while it held this picture")
-            results = self._audit(message)
-            self._stored(lambda session: jobs.finish_job(session, message.job_id, results))
-            return None
-        except TamperwatchError as error:
-            return self._failed(message, attempt, error)
+            lease_s = self._settings.visibility_timeout_s
+            claim = self._stored(lambda session: jobs.claim_job(session, message, lease_s))
         except Exception as error:
-            log.exception("job %s: defect", message.job_id)
-            return self._failed(message, attempt, InternalError(f"{type(error).__name__}: {error}"))
+            log.warning("job %s: not claimed, message comes again: %s", message.job_id, error)
+            return self._settings.retry_backoff_s
+        if claim is None:
+            log.info("job %s has already ended; message acknowledged", message.job_id)
+            return None
+        if isinstance(claim, Held):
+            # Soon, not when the claim lapses: the other hand is most likely done by then, and this message with it.
+            return min(claim.free_in_s, self._settings.retry_backoff_s)
+        with self._holding(message.job_id, claim):
+            return self._outcome(message, claim)
 
     def close(self) -> None:
-        """Store what was decided, then stop."""
+        """Store what was decided and give back what was not, then stop."""
+        with self._gate:
+            unfinished, self._claims = self._claims, set()
+        for job_id, claim in unfinished:
+            self._writer.submit(functools.partial(jobs.give_back_job, job_id=job_id, fence=claim.fence))
         self._writer.close()
+
+    def _outcome(self, message: AuditMessage, claim: Claim) -> float | None:
+        try:
+            if claim.attempt > self._settings.max_attempts:
+                raise WorkerLost(f"the worker died {claim.attempt - 1} times while it held this picture")
+            results = self._audit(message)
+            if not self._stored(lambda session: jobs.finish_job(session, message.job_id, results, claim.fence)):
+                _log_overtaken(message, claim)
+            return None
+        except TamperwatchError as error:
+            return self._failed(message, claim, error)
+        except Exception as error:
+            log.exception("job %s: defect", message.job_id)
+            return self._failed(message, claim, InternalError(f"{type(error).__name__}: {error}"))
+
+    @contextmanager
+    def _holding(self, job_id: uuid.UUID, claim: Claim) -> Iterator[None]:
+        """Remember a claim for as long as it is worked on."""
+        with self._gate:
+            self._claims.add((job_id, claim))
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._claims.discard((job_id, claim))
 
     def _audit(self, message: AuditMessage) -> list[AuditResult]:
         started = time.perf_counter()
@@ -159,21 +192,23 @@ class AuditPipeline:
         except Exception as error:
             raise ModelFailed(f"the model failed on this picture: {type(error).__name__}: {error}") from error
 
-    def _failed(self, message: AuditMessage, attempt: int, error: TamperwatchError) -> float | None:
+    def _failed(self, message: AuditMessage, claim: Claim, error: TamperwatchError) -> float | None:
         """Record an error: the end of the job, or a wait before its next attempt."""
         internal = isinstance(error, InternalError)
-        final = (error.permanent and not internal) or attempt >= self._settings.max_attempts
+        final = (error.permanent and not internal) or claim.attempt >= self._settings.max_attempts
         record = ErrorRecord(code=error.code, message=error.message)
         change = jobs.fail_job if final else jobs.release_job
-        log.warning("job %s attempt %d: %s: %s", message.job_id, attempt, error.code, error.message)
-        wait_s = min(self._settings.retry_backoff_s * 2.0 ** (attempt - 1), self._settings.retry_backoff_max_s)
+        log.warning("job %s attempt %d: %s: %s", message.job_id, claim.attempt, error.code, error.message)
+        wait_s = min(self._settings.retry_backoff_s * 2.0 ** (claim.attempt - 1), self._settings.retry_backoff_max_s)
         try:
-            self._stored(lambda session: change(session, message.job_id, record))
+            ours = self._stored(lambda session: change(session, message.job_id, record, claim.fence))
         except Exception as store_error:
             # Whatever it was: a task that raises would be acknowledged, and its message gone.
             log.warning("job %s: outcome not stored, message comes again: %s", message.job_id, store_error)
             return wait_s
-        return None if final else wait_s
+        if not ours:
+            _log_overtaken(message, claim)
+        return wait_s if ours and not final else None
 
     def _stored(self, change: Callable[[Session], Value]) -> Value:
         """Do one change in the writer's next transaction, and wait until it is committed."""
@@ -183,6 +218,11 @@ class AuditPipeline:
     def _write(self, changes: Sequence[Change]) -> list[Any]:
         with self._database.write() as session:
             return [change(session) for change in changes]
+
+
+def _log_overtaken(message: AuditMessage, claim: Claim) -> None:
+    """Whoever has the job now brings its outcome, so this message may go."""
+    log.warning("job %s: claim %d is void, its outcome was dropped: another hand has the job", message.job_id, claim.fence)
 
 
 def prepare_views(data: bytes, profiles: Sequence[str], input_size: int, limits: PictureLimits) -> dict[str, Prepared]:

@@ -2,66 +2,88 @@
 
 import logging
 import threading
-from collections import defaultdict
+from collections.abc import Iterator
 
 from celery import Celery
 
 from schemas.errors import ServiceError
 from schemas.messages import AuditMessage
-from schemas.states import AuditQueue
 from schemas.tables import AuditJob
-from storage import jobs, queries
+from storage import recovery
 from storage.database import Database
+from storage.recovery import FailedJobs
 from workers.app import queue_depths, send_audits
 
 log = logging.getLogger(__name__)
+
+_LOST_AFTER = 1.5
+_SWEEPS_PER_TIMEOUT = 6
 
 
 def message_of(job: AuditJob) -> AuditMessage:
     """The message that asks for this job."""
     if job.sha256 is None:
         raise ValueError(f"job {job.id} was refused before its picture was stored; there is nothing to send")
-    return AuditMessage(job_id=job.id, sha256=job.sha256, source=job.source, queue=job.queue, profiles=tuple(job.profiles))
+    return AuditMessage(
+        job_id=job.id,
+        sha256=job.sha256,
+        source=job.source,
+        queue=job.queue,
+        profiles=tuple(job.profiles),
+        source_profile=job.source_profile,
+    )
 
 
 def sweep(database: Database, app: Celery, older_than_s: float) -> int:
     """Send again what has neither ended nor moved for `older_than_s`, and return how many.
 
     Only for queues that are empty: behind a long queue a job may wait for hours and be in good health, and sending
-    it again would pile up duplicates. A duplicate that does happen is harmless, a job ends once.
+    it again would pile up duplicates. A duplicate that does happen is harmless: only one hand at a time holds a job.
 
     Raises:
         StoreUnavailable, BrokerUnavailable
     """
     with database.read() as session:
-        stale: dict[AuditQueue, list[AuditJob]] = defaultdict(list)
-        for job in queries.stale_jobs(session, older_than_s):
-            stale[job.queue].append(job)
-    if not stale:
-        return 0
-    depths = queue_depths(app)
-    lost = [job for queue, waiting in stale.items() if depths[queue] == 0 for job in waiting]
-    if lost:
+        if not recovery.any_lost(session, older_than_s):
+            return 0
+    empty = [queue for queue, depth in queue_depths(app).items() if depth == 0]
+    sent = 0
+    while True:
         with database.write() as session:
-            jobs.touch_jobs(session, [job.id for job in lost])
-        send_audits(app, map(message_of, lost))
-        log.warning("sent %d jobs again whose messages were lost", len(lost))
-    return len(lost)
+            lost = recovery.take_lost(session, empty, older_than_s)
+        if not lost:
+            break
+        sent += send_audits(app, map(message_of, lost))
+    if sent:
+        log.warning("sent %d jobs again whose messages were lost", sent)
+    return sent
+
+
+def retry_failed(database: Database, app: Celery, wanted: FailedJobs) -> Iterator[int]:
+    """Put failed jobs back on their queues at constant memory, yielding how many after each batch.
+
+    Raises:
+        StoreUnavailable: what was yielded is on its way; call again for the rest.
+        BrokerUnavailable: likewise, and the batch that could not be sent is queued in the store: a sweep sends it.
+    """
+    for jobs in recovery.requeue_failed(database, wanted):
+        yield send_audits(app, map(message_of, jobs))
 
 
 class Sweeper:
-    """Sweeps now and then for as long as a worker runs. Several may run: what one sent is fresh for the others."""
+    """Sweeps now and then for as long as a worker runs. Several may run: each takes other jobs."""
 
     def __init__(self, database: Database, app: Celery, visibility_timeout_s: float) -> None:
         """Start the thread.
 
         Args:
             database, app: the worker's own.
-            visibility_timeout_s: of the broker; twice this long untouched counts as lost, so that redelivery comes first.
+            visibility_timeout_s: of the broker. Half as long again untouched counts as lost, so that redelivery comes first.
         """
         self._database = database
         self._app = app
-        self._every_s = visibility_timeout_s
+        self._older_than_s = _LOST_AFTER * visibility_timeout_s
+        self._every_s = visibility_timeout_s / _SWEEPS_PER_TIMEOUT
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="sweeper", daemon=True)
         self._thread.start()
@@ -74,6 +96,9 @@ class Sweeper:
     def _loop(self) -> None:
         while not self._closing.wait(self._every_s):
             try:
-                sweep(self._database, self._app, 2 * self._every_s)
+                sweep(self._database, self._app, self._older_than_s)
             except ServiceError as error:
                 log.warning("no sweep this time: %s", error.message)
+            except Exception:
+                # A thread that ended here would be missed only when jobs are.
+                log.exception("no sweep this time: defect")

@@ -3,6 +3,7 @@
 import os
 import socket
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cli.files import list_files
+from cli.files import list_files, stream_files
 from schemas.errors import InvalidInput
 from schemas.messages import AuditMessage
 
@@ -247,3 +248,58 @@ def test_no_two_files_ever_share_a_name(files: set[str], roots: set[str]) -> Non
         found = list_files([*given, *below[:3]])
 
     assert len({file.name for file in found}) == len(found) == len(files)
+
+
+# Streaming: the same files, one by one.
+
+
+def streamed(*paths: Path) -> list[str]:
+    return sorted(file.name for file in stream_files(paths))
+
+
+def test_one_folder_streams_what_is_listed(tmp_path: Path) -> None:
+    for name in ("b.jpg", "sub/deeper/c", ".hidden/x.jpg", "sub/.thumb"):
+        touch(tmp_path / name)
+
+    assert streamed(tmp_path) == names(tmp_path) == ["b.jpg", "sub/deeper/c"]
+    assert streamed(tmp_path / "b.jpg") == ["b.jpg"]
+
+
+def test_several_roots_carry_their_own_names(tmp_path: Path) -> None:
+    for name in ("one/in/a.jpg", "two/in/a.jpg", "c/a.jpg", "d/a.jpg", "e/.a.jpg"):
+        touch(tmp_path / name)
+
+    found = streamed(tmp_path / "one" / "in", tmp_path / "two" / "in", tmp_path / "c" / "a.jpg", tmp_path / "d" / "a.jpg")
+
+    assert found == ["a.jpg", "a.jpg-2", "in-2/a.jpg", "in/a.jpg"]
+
+
+def test_what_lies_within_another_path_is_streamed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("x/a.jpg", "x/sub/b.jpg", "x/.cache/c.jpg", "y/d.jpg"):
+        touch(tmp_path / name)
+    (tmp_path / "link").symlink_to("x")
+    monkeypatch.chdir(tmp_path)
+
+    inside = [Path("x/sub"), Path("x/a.jpg"), Path("x"), Path("./x"), Path("link"), Path("x/sub/b.jpg")]
+
+    assert len(streamed(*inside)) == 2
+    assert len(streamed(Path("x"), Path("x/.cache"))) == 3  # a search passes hidden folders by
+
+
+def test_a_path_that_is_missing_is_named_before_the_first_file(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="nowhere"):
+        stream_files([tmp_path, tmp_path / "nowhere"])
+
+
+def test_a_large_folder_is_streamed_at_constant_memory(tmp_path: Path) -> None:
+    for number in range(5000):
+        (tmp_path / f"{number}.jpg").touch()
+    files = stream_files([tmp_path])
+    next(files)
+    tracemalloc.start()
+    counted = sum(1 for _ in files)
+    _now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert counted == 4999
+    assert peak < 300_000  # a list of them takes 2 MB

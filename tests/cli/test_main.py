@@ -31,7 +31,8 @@ VERBS = sorted(verbs(typer.main.get_command(main.app)))
 
 def test_the_verbs_of_this_release() -> None:
     assert {verb[0] for verb in VERBS} == {
-        *("audit", "doctor", "evaluate", "migrate", "models", "results", "status", "submit", "train", "worker"),
+        *("audit", "check", "doctor", "evaluate", "export", "migrate", "models", "purge", "results", "retry", "status", "submit"),
+        *("train", "worker"),
     }
     assert ("models", "list") in VERBS and ("models", "show") in VERBS
 

@@ -31,7 +31,11 @@ def test_a_message_survives_the_broker(
 
 def test_the_least_a_producer_must_send() -> None:
     message = AuditMessage.parse({key: VALID[key] for key in ("job_id", "sha256", "source")})
-    assert (message.version, message.queue, message.profiles) == (1, AuditQueue.DEFAULT, ())
+    assert (message.version, message.queue, message.profiles, message.source_profile) == (1, AuditQueue.DEFAULT, (), None)
+
+
+def test_a_source_profile_may_be_a_network_that_no_profile_simulates() -> None:
+    assert AuditMessage.parse(VALID | {"source_profile": "vk.com_2-x"}).source_profile == "vk.com_2-x"
 
 
 @pytest.mark.parametrize(
@@ -57,6 +61,11 @@ def test_the_least_a_producer_must_send() -> None:
         ("profiles", [1]),
         ("profiles", ["\udfff"]),
         ("profiles", ["p"] * 9),
+        ("source_profile", ""),
+        ("source_profile", "We Chat"),
+        ("source_profile", "wechat\n"),
+        ("source_profile", "x" * 33),
+        ("source_profile", 5),
         ("surprise", 1),
     ],
 )

@@ -13,6 +13,7 @@ JOB_STEPS = {
     ("running", "done"),
     ("running", "failed"),
     ("failed", "queued"),
+    ("done", "queued"),
 }
 STAGE_STEPS = {("candidate", "live"), ("candidate", "retired"), ("live", "retired"), ("retired", "live")}
 

@@ -3,6 +3,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from schemas.settings import BlobSettings
 from storage.blobs import BlobStore, DirectoryBlobStore, MinioBlobStore, open_blob_store, picture_key
 from tests.local_servers import free_ports
 from tests.servers import S3Server
+from tests.waiting import wait_for
 
 DATA = bytes(range(256)) * 100
 KEY = picture_key(hashlib.sha256(DATA).hexdigest())
@@ -67,6 +69,55 @@ def test_the_limit_is_inclusive_and_checked(blobs: BlobStore) -> None:
         blobs.get(KEY, len(DATA) - 1)
 
 
+def test_what_is_known_without_reading(blobs: BlobStore) -> None:
+    assert blobs.stat(KEY) is None
+    before = datetime.now(UTC)
+    blobs.put(KEY, DATA)
+    found = blobs.stat(KEY)
+    assert found is not None
+    assert (found.key, found.bytes) == (KEY, len(DATA))
+    assert abs((found.put_at - before).total_seconds()) < 60
+
+
+def test_a_listing_names_every_key_of_the_folder_in_order(blobs: BlobStore) -> None:
+    assert list(blobs.list("pictures")) == []
+    keys = ["pictures/00/00aa", "pictures/00/00ab", "pictures/a/b", "pictures/ff/ff"]
+    for number, key in enumerate([*reversed(keys), "models/x", "pictures2"]):
+        blobs.put(key, bytes(number))
+    listed = list(blobs.list("pictures"))
+    assert [found.key for found in listed] == keys
+    for found in listed:
+        alone = blobs.stat(found.key)  # S3 says the time of one object in whole seconds
+        assert alone is not None and alone.bytes == found.bytes and abs((alone.put_at - found.put_at).total_seconds()) <= 1
+
+
+@pytest.mark.slow
+def test_a_listing_longer_than_one_answer_of_s3(s3_settings: BlobSettings) -> None:
+    store = open_blob_store(s3_settings)
+    keys = [f"pictures/{number % 7}/{number:04}" for number in range(1100)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda key: store.put(key, b"x"), keys))
+    assert [found.key for found in store.list("pictures")] == sorted(keys)
+
+
+def test_putting_again_makes_a_blob_young(blobs: BlobStore, tmp_path: Path) -> None:
+    blobs.put(KEY, DATA)
+    if isinstance(blobs, DirectoryBlobStore):
+        (path,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+        os.utime(path, (0, 0))
+    else:
+        wait_for(lambda: (datetime.now(UTC) - put_at(blobs)).total_seconds() > 1.1, "second gone by, which is what S3 counts in")
+    before = put_at(blobs)
+    blobs.put(KEY, DATA)
+    assert put_at(blobs) > before
+
+
+def put_at(blobs: BlobStore) -> datetime:
+    found = blobs.stat(KEY)
+    assert found is not None
+    return found.put_at
+
+
 BAD_KEYS = [
     "",
     "/etc/passwd",
@@ -89,7 +140,8 @@ BAD_KEYS = [
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_a_key_that_could_be_a_path_elsewhere_is_refused_everywhere(blobs: BlobStore, key: str) -> None:
     operations: list[Callable[[], object]] = [
-        lambda: blobs.put(key, b"x"), lambda: blobs.get(key, 1), lambda: blobs.exists(key), lambda: blobs.delete(key)
+        lambda: blobs.put(key, b"x"), lambda: blobs.get(key, 1), lambda: blobs.exists(key), lambda: blobs.delete(key),
+        lambda: blobs.stat(key), lambda: list(blobs.list(key)),
     ]  # fmt: skip
     for operation in operations:
         with pytest.raises(ValueError, match="not a blob key"):
@@ -140,6 +192,10 @@ def test_a_root_that_is_a_file_is_an_unavailable_store(tmp_path: Path) -> None:
         store.get(KEY, LIMIT)
     with pytest.raises(BlobStoreUnavailable, match="cannot use"):
         store.delete(KEY)
+    with pytest.raises(BlobStoreUnavailable, match="cannot use"):
+        store.stat(KEY)
+    with pytest.raises(BlobStoreUnavailable, match="cannot use"):
+        list(store.list("pictures"))
 
 
 @pytest.mark.slow

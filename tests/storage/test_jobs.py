@@ -1,5 +1,7 @@
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from sqlmodel import select
@@ -7,10 +9,10 @@ from sqlmodel import select
 from schemas.messages import AuditMessage
 from schemas.records import ErrorRecord
 from schemas.states import AuditQueue, JobState, Verdict
-from schemas.tables import AuditJob, AuditResult, Picture
+from schemas.tables import AuditJob, AuditResult, Picture, now
 from storage import jobs
 from storage.database import Database
-from storage.jobs import NewJob
+from storage.jobs import Claim, Held, NewJob
 
 MakeJob = Callable[..., NewJob]
 MakeResult = Callable[..., AuditResult]
@@ -35,10 +37,11 @@ def results_of(database: Database, job_id: uuid.UUID) -> list[AuditResult]:
         return list(session.exec(select(AuditResult).where(AuditResult.job_id == job_id)))
 
 
-def claim(database: Database, job_id: uuid.UUID) -> int | None:
+def claim(database: Database, job_id: uuid.UUID, lease_s: float = 0.0) -> Claim | Held | None:
+    """By default as a worker that comes when every earlier claim has lapsed."""
     message = AuditMessage(job_id=job_id, sha256="ab" * 32, source="x", queue=AuditQueue.BULK, profiles=("wechat",))
     with database.write() as session:
-        return jobs.claim_job(session, message)
+        return jobs.claim_job(session, message, lease_s)
 
 
 def fail(database: Database, job_id: uuid.UUID, error: ErrorRecord = OOPS) -> None:
@@ -96,7 +99,7 @@ def test_a_failed_job_submitted_again_starts_from_the_beginning(database: Databa
     assert again.id == job.id
     assert (stored.state, stored.attempts, stored.finished_at) == (JobState.QUEUED, 0, None)
     assert (stored.error_code, stored.error_message) == (None, None)
-    assert claim(database, job.id) == 1
+    assert (stored.retries, claim(database, job.id)) == (1, Claim(attempt=1, fence=2))
 
 
 def test_a_picture_refused_at_the_door_is_a_failed_job_without_a_message(database: Database, new_job: MakeJob) -> None:
@@ -110,18 +113,80 @@ def test_a_picture_refused_at_the_door_is_a_failed_job_without_a_message(databas
         assert session.exec(select(Picture)).all() == []
 
 
-def test_each_claim_counts_an_attempt(database: Database, new_job: MakeJob) -> None:
+def test_each_claim_that_takes_over_counts_an_attempt(database: Database, new_job: MakeJob) -> None:
     (job,) = add(database, new_job("a"))
-    assert [claim(database, job.id) for _ in range(3)] == [1, 2, 3]
+    assert [claim(database, job.id) for _ in range(3)] == [Claim(1, 1), Claim(2, 2), Claim(3, 3)]
     assert job_of(database, job.id).state is JobState.RUNNING
+
+
+def test_a_job_in_another_hand_is_neither_taken_nor_counted(database: Database, new_job: MakeJob) -> None:
+    (job,) = add(database, new_job("a"))
+    assert claim(database, job.id, lease_s=60) == Claim(1, 1)
+    held = [claim(database, job.id, lease_s=60) for _ in range(3)]
+    assert all(isinstance(each, Held) and 0 < each.free_in_s <= 60 for each in held)
+    stored = job_of(database, job.id)
+    assert (stored.attempts, stored.fence, stored.claimed_at is not None) == (1, 1, True)
+
+
+def test_a_clock_set_back_does_not_lock_a_job(database: Database, new_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = add(database, new_job("a"))
+    with monkeypatch.context() as patched:
+        patched.setattr("storage.jobs.now", lambda: now() + timedelta(hours=1))
+        claim(database, job.id, lease_s=60)
+    assert claim(database, job.id, lease_s=60) == Claim(2, 2)
+
+
+def test_two_hands_at_once_are_one_claim(database: Database, new_job: MakeJob) -> None:
+    (job,) = add(database, new_job("a"))
+    with ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda _: claim(database, job.id, lease_s=60), range(12)))
+    assert [answer for answer in answers if isinstance(answer, Claim)] == [Claim(1, 1)]
+    assert sum(isinstance(answer, Held) for answer in answers) == 11
+
+
+def test_an_overtaken_worker_changes_nothing(database: Database, new_job: MakeJob, new_result: MakeResult) -> None:
+    (job,) = add(database, new_job("a"))
+    claim(database, job.id)
+    claim(database, job.id)
+    before = job_of(database, job.id)
+    with database.write() as session:
+        assert jobs.finish_job(session, job.id, [new_result(job.id)], fence=1) is False
+        assert jobs.fail_job(session, job.id, OOPS, fence=1) is False
+        assert jobs.release_job(session, job.id, OOPS, fence=1) is False
+        jobs.give_back_job(session, job.id, fence=1)
+    assert job_of(database, job.id) == before
+    with database.write() as session:
+        assert jobs.finish_job(session, job.id, [new_result(job.id)], fence=2) is True
+    assert (job_of(database, job.id).state, job_of(database, job.id).claimed_at) == (JobState.DONE, None)
+
+
+def test_a_claim_let_go_is_void_even_before_the_next(database: Database, new_job: MakeJob, new_result: MakeResult) -> None:
+    (job,) = add(database, new_job("a"))
+    claim(database, job.id)
+    with database.write() as session:
+        jobs.release_job(session, job.id, OOPS, fence=1)
+        assert jobs.finish_job(session, job.id, [new_result(job.id)], fence=1) is False
+    assert (job_of(database, job.id).state, results_of(database, job.id)) == (JobState.QUEUED, [])
+
+
+def test_work_given_back_does_not_count(database: Database, new_job: MakeJob) -> None:
+    (job,) = add(database, new_job("a"))
+    claim(database, job.id)
+    with database.write() as session:
+        jobs.give_back_job(session, job.id, fence=1)
+    stored = job_of(database, job.id)
+    assert (stored.state, stored.attempts, stored.claimed_at) == (JobState.QUEUED, 0, None)
+    assert claim(database, job.id, lease_s=60) == Claim(attempt=1, fence=2)
 
 
 def test_claiming_a_job_nobody_added_makes_its_row_from_the_message(database: Database) -> None:
     foreign = uuid.uuid4()
-    assert [claim(database, foreign), claim(database, foreign)] == [1, 2]
+    assert [claim(database, foreign), claim(database, foreign)] == [Claim(1, 1), Claim(2, 2)]
     stored = job_of(database, foreign)
     assert (stored.source, stored.queue, stored.profiles) == ("x", AuditQueue.BULK, ["wechat"])
     assert (stored.sha256, stored.client_ref, stored.state) == ("ab" * 32, None, JobState.RUNNING)
+    with database.read() as session:
+        assert session.get_one(Picture, "ab" * 32).bytes == 0
 
 
 def test_an_ended_job_cannot_be_claimed(database: Database, new_job: MakeJob, new_result: MakeResult) -> None:
@@ -204,7 +269,7 @@ def test_a_released_job_waits_again_and_says_why(database: Database, new_job: Ma
         jobs.release_job(session, job.id, OOPS)
     stored = job_of(database, job.id)
     assert (stored.state, stored.attempts, stored.error_code) == (JobState.QUEUED, 1, "decode_failed")
-    assert claim(database, job.id) == 2
+    assert claim(database, job.id, lease_s=60) == Claim(attempt=2, fence=2)
 
 
 def test_touched_jobs_are_fresh(database: Database, new_job: MakeJob) -> None:

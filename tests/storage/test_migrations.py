@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import insert, inspect
+from sqlalchemy import column, insert, inspect, table
 from sqlmodel import SQLModel, select
 
 from schemas.errors import StoreUnavailable
@@ -73,8 +73,11 @@ def test_upgrading_twice_changes_nothing(empty: Database) -> None:
 def test_results_of_an_earlier_schema_are_kept_up_and_down(empty: Database) -> None:
     migrations.upgrade(empty, "0001")
     with empty.write() as session:
-        session.add(job := AuditJob(source="a.jpg", sha256="0" * 64))
-        session.flush()
+        job = AuditJob(source="a.jpg", sha256="0" * 64)
+        # Not through the model, which would name the columns of later revisions too.
+        columns = ("id", "source", "sha256", "queue", "profiles", "state", "attempts", "created_at", "updated_at")
+        old = table("audit_job", *(column(name, AuditJob.__table__.c[name].type) for name in columns))
+        session.execute(insert(old).values(job.model_dump(include=set(columns))))
         result = AuditResult(
             job_id=job.id, model_version="v", score=0.5, verdict=Verdict.FLAG, area=0, mask_png=b"\x89", width_px=1, height_px=1,
             latency_ms=1,
@@ -82,10 +85,13 @@ def test_results_of_an_earlier_schema_are_kept_up_and_down(empty: Database) -> N
         session.execute(insert(AuditResult).values(result.model_dump(exclude={"id", *SECOND_LOOK})))
     migrations.upgrade(empty)
     with empty.read() as session:
+        (kept_job,) = session.exec(select(AuditJob)).all()
+        assert (kept_job.id, kept_job.retries, kept_job.fence, kept_job.claimed_at) == (job.id, 0, 0, None)
+        assert [picture.sha256 for picture in session.exec(select(Picture))] == ["0" * 64]
         (kept,) = session.exec(select(AuditResult)).all()
         assert (kept.score, kept.verdict, kept.second_score, kept.stable) == (0.5, Verdict.FLAG, None, None)
     migrations.downgrade(empty, "0001")
-    assert not SECOND_LOOK & {column["name"] for column in inspect(empty.engine).get_columns("audit_result")}
+    assert not SECOND_LOOK & {each["name"] for each in inspect(empty.engine).get_columns("audit_result")}
     with empty.read() as session:
         assert session.exec(select(AuditResult.score, AuditResult.mask_png)).all() == [(0.5, b"\x89")]
 

@@ -46,19 +46,6 @@ def ago(seconds: float) -> datetime:
     return now() - timedelta(seconds=seconds)
 
 
-def test_stale_jobs_are_unfinished_old_and_sendable_oldest_first(database: Database, add: Callable[..., uuid.UUID]) -> None:
-    queued = add("queued", columns={"updated_at": ago(50)})
-    running = add("running", columns={"updated_at": ago(90), "state": JobState.RUNNING})
-    add("fresh", columns={"updated_at": ago(10)})
-    add("done", columns={"updated_at": ago(90), "state": JobState.DONE})
-    add("failed", columns={"updated_at": ago(90), "state": JobState.FAILED})
-    add("without bytes", columns={"updated_at": ago(90), "sha256": None})
-    with database.read() as session:
-        assert [job.id for job in queries.stale_jobs(session, older_than_s=30)] == [running, queued]
-        assert [job.id for job in queries.stale_jobs(session, older_than_s=30, limit=1)] == [running]
-        assert queries.stale_jobs(session, older_than_s=100) == []
-
-
 def test_counts_name_every_state_and_keep_submissions_apart(database: Database, add: Callable[..., uuid.UUID]) -> None:
     with database.read() as session:
         assert queries.job_counts(session) == dict.fromkeys(JobState, 0)

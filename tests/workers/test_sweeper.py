@@ -1,3 +1,4 @@
+import functools
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -9,11 +10,13 @@ from schemas.errors import BrokerUnavailable
 from schemas.settings import Settings
 from schemas.states import AuditQueue, JobState
 from schemas.tables import AuditJob, now
+from storage import recovery
 from storage.database import Database
+from storage.recovery import FailedJobs
 from tests.local_servers import free_ports
 from tests.waiting import wait_for
 from workers.app import make_app, queue_depths, send_audits
-from workers.sweeper import Sweeper, message_of, sweep
+from workers.sweeper import Sweeper, message_of, retry_failed, sweep
 
 AddJob = Callable[..., AuditJob]
 
@@ -29,8 +32,10 @@ def app(broker_url: str) -> Iterator[Celery]:
 def add(sqlite: Database) -> AddJob:
     """Adds a job last heard of so many seconds ago."""
 
-    def added(age_s: float, state: JobState = JobState.QUEUED, queue: AuditQueue = AuditQueue.DEFAULT) -> AuditJob:
-        job = AuditJob(source="a.jpg", sha256="ab" * 32, queue=queue, state=state, profiles=["wechat"])
+    def added(
+        age_s: float, state: JobState = JobState.QUEUED, queue: AuditQueue = AuditQueue.DEFAULT, code: str | None = None
+    ) -> AuditJob:
+        job = AuditJob(source="a.jpg", sha256="ab" * 32, queue=queue, state=state, profiles=["wechat"], error_code=code)
         job.updated_at = now() - timedelta(seconds=age_s)
         with sqlite.write() as session:
             session.add(job)
@@ -93,6 +98,41 @@ def test_the_message_says_what_the_job_says(add: AddJob) -> None:
 def test_a_job_without_bytes_has_no_message() -> None:
     with pytest.raises(ValueError, match="nothing to send"):
         message_of(AuditJob(id=uuid.uuid4(), source="x", sha256=None))
+
+
+@pytest.mark.slow
+def test_lost_messages_of_any_number_are_sent_in_one_sweep(
+    sqlite: Database, app: Celery, add: AddJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.sweeper.recovery.take_lost", functools.partial(recovery.take_lost, limit=2))
+    for _ in range(5):
+        add(100)
+    assert sweep(sqlite, app, older_than_s=60) == 5
+    assert queue_depths(app)[AuditQueue.DEFAULT] == 5
+
+
+@pytest.mark.slow
+def test_failed_jobs_are_put_back_on_their_queues(sqlite: Database, app: Celery, add: AddJob) -> None:
+    for code, queue in (("model_timeout", AuditQueue.HIGH), ("model_failed", AuditQueue.BULK), ("empty", AuditQueue.BULK)):
+        add(100, JobState.FAILED, queue, code)
+    assert sum(retry_failed(sqlite, app, FailedJobs())) == 2
+    assert queue_depths(app) == {AuditQueue.HIGH: 1, AuditQueue.DEFAULT: 0, AuditQueue.BULK: 1}
+    assert sum(retry_failed(sqlite, app, FailedJobs())) == 0
+
+
+@pytest.mark.slow
+def test_a_defect_does_not_end_the_sweeping(
+    sqlite: Database, app: Celery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> int:
+        raise KeyError("oops")
+
+    monkeypatch.setattr("workers.sweeper.sweep", broken)
+    sweeper = Sweeper(sqlite, app, visibility_timeout_s=0.05)
+    try:
+        wait_for(lambda: caplog.text.count("KeyError: 'oops'") >= 2, "second try")
+    finally:
+        sweeper.close()
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""The formats of `tamperwatch export`: each takes pages of rows and writes bytes as they come."""
