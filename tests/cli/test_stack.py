@@ -211,8 +211,11 @@ def test_a_stack_from_start_to_end(tmp_path: Path, temporary: Path) -> None:
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+# As in a terminal: nohup and a shell's background jobs leave these ignored, for the tests' own children too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from cli.stack import EmbeddedStack
 from schemas.settings import Settings
 with EmbeddedStack(Path(sys.argv[1]), Settings()) as running:
