@@ -110,7 +110,7 @@ def local_s3(folder: Path) -> Iterator[tuple[str, str, str]]:
         "master.telemetry": "false",
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
-        "volume.max": 100,
+        "volume.max": 2000,  # every bucket takes seven, and the tests make many; none is allocated before it is written
         "master.volumeSizeLimitMB": 64,
     }
     argv = [weed_program(), "server", *(f"-{key}={value}" for key, value in options.items())]
