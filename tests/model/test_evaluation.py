@@ -22,6 +22,7 @@ from model.predictor import Predictor
 from model.preprocess import PictureLimits
 from model.sweeps import variants
 from schemas.errors import InvalidInput
+from tests.drawings import draw, draw_mask
 
 CARD = Card(
     name="red",
@@ -71,27 +72,6 @@ def evaluate(
 ) -> Report:
     """The whole way, as the command goes it."""
     return summary(measure(predictor, items, variants(profiles, sweeps), progress, **options))
-
-
-def draw(path: Path, size: tuple[int, int] = (128, 96), box: tuple[int, int, int, int] | None = None, grey: int = 120) -> Path:
-    """A grey picture, with a red box where it is 'manipulated'."""
-    image = Image.new("RGB", size, (grey, grey, grey))
-    if box:
-        image.paste((255, 0, 0), box)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
-    return path
-
-
-def draw_mask(
-    path: Path, size: tuple[int, int] = (128, 96), box: tuple[int, int, int, int] | None = None, mode: str = "L"
-) -> Path:
-    mask = Image.new("L", size, 0)
-    if box:
-        mask.paste(255, box)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mask.convert(mode).save(path)
-    return path
 
 
 def tampered(

@@ -5,32 +5,11 @@ import itertools
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from model.evaluation_data import EvaluationItem, check_masks, folder_items, manifest_items, sample
 from model.manifest import is_validation, read_manifest
 from schemas.errors import InvalidInput
-
-
-def draw(path: Path, size: tuple[int, int] = (128, 96), box: tuple[int, int, int, int] | None = None, grey: int = 120) -> Path:
-    """A grey picture, with a red box where it is 'manipulated'."""
-    image = Image.new("RGB", size, (grey, grey, grey))
-    if box:
-        image.paste((255, 0, 0), box)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
-    return path
-
-
-def draw_mask(
-    path: Path, size: tuple[int, int] = (128, 96), box: tuple[int, int, int, int] | None = None, mode: str = "L"
-) -> Path:
-    mask = Image.new("L", size, 0)
-    if box:
-        mask.paste(255, box)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mask.convert(mode).save(path)
-    return path
+from tests.drawings import draw, draw_mask
 
 
 def test_manifest_items_take_one_side_of_the_split(tmp_path: Path) -> None:

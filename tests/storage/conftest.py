@@ -1,13 +1,17 @@
-"""Rows to put into a store."""
+"""Rows to put into a store, and the bytes beside it."""
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from schemas.settings import BlobSettings
 from schemas.states import Verdict
 from schemas.tables import OWN_PICTURE, AuditResult
+from storage.blobs import BlobStore, open_blob_store
+from storage.database import Database
 from storage.jobs import NewJob
 
 MakeJob = Callable[..., NewJob]
@@ -37,3 +41,11 @@ def new_result() -> MakeResult:
         return AuditResult(job_id=job_id, profile=profile, **values | changes)
 
     return make
+
+
+@pytest.fixture
+def blobs(database: Database, request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    """A directory beside SQLite, an S3 server beside PostgreSQL."""
+    if database.url.startswith("sqlite"):
+        return open_blob_store(BlobSettings(directory=tmp_path / "blobs"))
+    return open_blob_store(request.getfixturevalue("s3_settings"))

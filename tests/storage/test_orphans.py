@@ -20,14 +20,6 @@ Keep = Callable[..., str]
 
 
 @pytest.fixture
-def blobs(database: Database, request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    """A directory beside SQLite, an S3 server beside PostgreSQL."""
-    if database.url.startswith("sqlite"):
-        return open_blob_store(BlobSettings(directory=tmp_path / "blobs"))
-    return open_blob_store(request.getfixturevalue("s3_settings"))
-
-
-@pytest.fixture
 def keep(database: Database, blobs: BlobStore) -> Keep:
     """Stores a picture with a job; returns its sha256."""
 
