@@ -10,7 +10,7 @@ FULL := .venv-full
 .PHONY: help demo test check bench wheel clean
 
 help: ## Say what each target does
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 $(BASE)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BASE)
@@ -45,6 +45,16 @@ bench: $(FULL)/installed ## Throughput of engine, pipeline and the naive way, as
 
 wheel: $(FULL)/installed ## Build the wheel, install it in a clean venv and run it outside the repository
 	sh .ci/check_wheel.sh $(FULL)/bin/python
+
+COMPOSE = docker compose --file deploy/compose.yaml
+
+.PHONY: compose-up compose-smoke
+compose-up: ## All roles and stores on this machine, with Docker (WORKERS=4 PROFILES="trainer observability")
+	$(PYTHON) deploy/make_secrets.py
+	$(COMPOSE) $(addprefix --profile ,$(PROFILES)) up --detach --build
+
+compose-smoke: ## The sample pictures through that stack
+	sh deploy/smoke.sh
 
 clean: ## Remove environments, caches and what the demo wrote
 	rm -rf $(BASE) $(FULL) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,6 +1,5 @@
 """The two consoles: answers go to stdout, progress and errors to stderr, so that `--json` can be piped."""
 
-import logging
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -19,7 +18,7 @@ from rich.progress import (
 
 from cli.report_cards import shown
 from schemas.errors import InvalidInput
-from schemas.settings import Settings
+from schemas.settings import SECRETS_DIR_VARIABLE, Settings
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -55,7 +54,10 @@ def load_settings() -> Settings:
     try:
         settings = Settings()
     except SettingsError as error:
-        raise InvalidInput(f"the environment holds wrong settings: {error}: {error.__cause__}") from error
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        raise InvalidInput(f"the environment holds wrong settings: {error}{cause}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"a file in the folder {SECRETS_DIR_VARIABLE} cannot be read: {error}") from error
     except ValidationError as error:
         wrong = [f"\n  TAMPERWATCH_{'__'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
         raise InvalidInput("the environment holds wrong settings:" + "".join(wrong)) from error
@@ -72,8 +74,3 @@ def _check_broker(url: str) -> None:
         known = False
     if not known:
         raise InvalidInput("TAMPERWATCH_BROKER_URL must be redis://…, rediss://… or redis+socket:///…")
-
-
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Logs of a role that runs on its own."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")

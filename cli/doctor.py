@@ -18,9 +18,14 @@ from model.predictor import Predictor
 from schemas.errors import TamperwatchError
 from schemas.settings import Settings
 from storage.blobs import open_blob_store
+from storage.telemetry_health import check_blobs
 from workers.app import make_app, queue_depths
 
-_EXTRAS = {"gpu": ("torch", "timm"), "train": ("torch", "timm", "segment_anything", "cv2")}
+_EXTRAS = {
+    "gpu": ("torch", "timm"),
+    "train": ("torch", "timm", "segment_anything", "cv2"),
+    "otel": ("opentelemetry",),
+}
 
 
 class Finding(NamedTuple):
@@ -91,7 +96,7 @@ def _store(settings: Settings) -> str:
 
 
 def _blobs(settings: Settings) -> str:
-    open_blob_store(settings.blobs).exists("doctor")
+    check_blobs(open_blob_store(settings.blobs))
     blobs = settings.blobs
     where = blobs.directory if blobs.backend == "directory" else f"{blobs.endpoint}/{blobs.bucket}"
     return f"{blobs.backend} at {where}"

@@ -13,11 +13,12 @@ from cli.evaluation_tables import show
 from model import evaluation
 from model.card import builtin_directory
 from model.compress import PROFILES
+from model.engines import EngineName
 from model.evaluation_data import EvaluationItem, folder_items, manifest_items, sample
 from model.evaluation_report import Measurement, summary
 from model.folders import read_data
 from model.manifest import Split
-from model.predictor import EngineName, Predictor
+from model.predictor import Predictor
 from model.preprocess import PictureLimits
 from model.splits import clustered
 from model.sweeps import AS_IS, SWEEPS, Variant, variants

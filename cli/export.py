@@ -66,6 +66,7 @@ def export(
     verdict: Annotated[Verdict | None, typer.Option(help="Only this verdict.")] = None,
     model_version: Annotated[str | None, typer.Option(help="Only results of this model version.")] = None,
     profile: Annotated[str, typer.Option(help="Deliveries: none (as submitted), names, or all with none.")] = OWN_PICTURE,
+    source_profile: Annotated[str | None, typer.Option(help="Only pictures taken from this network.")] = None,
     after: Annotated[int, typer.Option(min=0, help="Cursor: only what came after it, e.g. after the last export.")] = 0,
 ) -> None:
     """Export results, one row each, at constant memory however many there are.
@@ -82,7 +83,8 @@ def export(
       tamperwatch export --format parquet --out results.parquet --profile all
       tamperwatch export --format coco --out masks.json --model-version student-1
     """
-    wanted = ExportFilter(_time(since, "--since"), _time(until, "--until"), verdict, model_version, _profiles(profile))
+    times = _time(since, "--since"), _time(until, "--until")
+    wanted = ExportFilter(*times, verdict, model_version, _profiles(profile), source_profile)
     if wanted.since and wanted.until and wanted.since >= wanted.until:
         raise InvalidInput("--since is not before --until: no result can lie between them")
     chosen = _FORMATS[form]

@@ -1,26 +1,35 @@
 """Results as they come in: what `tamperwatch results --follow` prints until it is told to stop."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rich.text import Text
 
 from cli.console import VERDICT_STYLE
 from cli.patience import pause, read_patiently
-from cli.records import record_of
 from cli.report_cards import shown
 from schemas.records import AuditRecord
 from schemas.states import Verdict
 from storage import feed, queries
+from storage.audit_records import record_of
 from storage.database import Database
 
 POLL_S = 0.5
 _PAGE = 200
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Which results a person asked for; what is None filters nothing."""
+
+    verdict: Verdict | None = None
+    source_profile: str | None = None
+
+
 def follow(
     database: Database,
     since: int | None,
-    verdict: Verdict | None,
+    wanted: Wanted,
     show: Callable[[AuditRecord], None],
     stopped: Callable[[], bool],
 ) -> int:
@@ -28,6 +37,7 @@ def follow(
 
     Args:
         since: the cursor to begin after; None begins with what is stored from now on.
+        wanted: which results.
         show: prints one record.
 
     Returns:
@@ -37,7 +47,7 @@ def follow(
         since = read_patiently(lambda: _newest(database), stopped)
     cursor = since or 0
     while not stopped():
-        page = read_patiently(lambda after=cursor: _page(database, after, verdict), stopped)  # type: ignore[misc]
+        page = read_patiently(lambda after=cursor: _page(database, after, wanted), stopped)  # type: ignore[misc]
         for number, record in page or ():
             show(record)
             cursor = number
@@ -62,7 +72,7 @@ def _newest(database: Database) -> int:
         return feed.newest_result(session)
 
 
-def _page(database: Database, after: int, verdict: Verdict | None) -> list[tuple[int, AuditRecord]]:
+def _page(database: Database, after: int, wanted: Wanted) -> list[tuple[int, AuditRecord]]:
     with database.read() as session:
-        audited = queries.read_results(session, after, _PAGE, verdict)
+        audited = queries.read_results(session, after, _PAGE, wanted.verdict, source_profile=wanted.source_profile)
         return [(each.own.id or 0, record_of(each)) for each in audited if each.own]

@@ -7,7 +7,32 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, check, doctor, evaluate, export, migrate, models, purge, results, retry, status, submit, train, worker
+from cli import (
+    annotate,
+    audit,
+    beat,
+    check,
+    doctor,
+    evaluate,
+    export,
+    keys,
+    migrate,
+    models,
+    pseudo_masks,
+    purge,
+    reaudit,
+    results,
+    retrain,
+    retry,
+    similar,
+    status,
+    submit,
+    train,
+    trainer,
+    web,
+    webhooks,
+    worker,
+)
 from cli.console import stderr
 from cli.report_cards import shown
 from schemas.errors import InvalidInput, TamperwatchError
@@ -28,16 +53,26 @@ app.command()(audit.audit)
 app.command()(evaluate.evaluate)
 app.command()(train.train)
 app.command()(worker.worker)
+app.command()(web.web)
+app.command()(beat.beat)
+app.command()(trainer.trainer)
 app.command()(submit.submit)
 app.command()(status.status)
 app.command()(results.results)
 app.command()(export.export)
+app.command()(similar.similar)
 app.command()(retry.retry)
+app.command()(reaudit.reaudit)
 app.command()(check.check)
 app.command()(purge.purge)
 app.command()(migrate.migrate)
 app.command()(doctor.doctor)
+app.command("pseudo-masks")(pseudo_masks.pseudo_masks)
+app.add_typer(annotate.app, name="annotate")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(webhooks.app, name="webhooks")
+app.add_typer(retrain.app, name="retrain")
 
 
 def _show_version(wanted: bool) -> None:

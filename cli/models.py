@@ -1,67 +1,57 @@
-"""`tamperwatch models`: which student versions there are, and what is known of each."""
+"""`tamperwatch models`: which student versions there are, what is known of each, and who decides which one is live."""
 
-from typing import Annotated, Any
+from contextlib import closing
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from cli.console import load_settings, plain, stdout
+from cli.model_words import when
+from cli.models_decide import promote, reject, rollback
+from cli.models_import import import_student
+from cli.models_report import report
+from cli.models_shadow import shadow
+from cli.models_show import show_version
 from cli.store import open_store
+from schemas.states import ModelStage
 from storage import registry
-from workers.runtime import live_version
 
 app = typer.Typer(help="The student versions of this installation.", no_args_is_help=True)
 
+STAGE_STYLE = {ModelStage.LIVE: "bold green", ModelStage.CANDIDATE: "cyan", ModelStage.RETIRED: "dim"}
+
 
 @app.command("list")
-def list_versions() -> None:
+def list_versions(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list.")] = False,
+) -> None:
     """List all versions, newest first.
 
     \b
-    Example:
-      tamperwatch models list
-    """
-    database = open_store(load_settings().database_url)
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("version", "stage", "since (UTC)", "why"):
-        table.add_column(title)
-    with database.read() as session:
-        for row in registry.versions(session):
-            style = "bold green" if row.stage.value == "live" else ""
-            since = row.stage_changed_at.strftime("%Y-%m-%d %H:%M")
-            table.add_row(row.version, row.stage.value, since, plain(row.reason), style=style)
-    stdout.print(table)
-
-
-@app.command("show")
-def show_version(
-    version: Annotated[str | None, typer.Argument(help="A version; the live one if left out.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
-) -> None:
-    """Show one version's card: what it is, what it was trained on, how it measures.
-
-    \b
     Examples:
-      tamperwatch models show
-      tamperwatch models show --json
+      tamperwatch models list
+      tamperwatch models list --json
     """
-    database = open_store(load_settings().database_url)
-    chosen = version or live_version(database).version
-    with database.read() as session:
-        row = registry.get(session, chosen)
+    with closing(open_store(load_settings().database_url)) as database, database.read() as session:
+        rows = registry.versions(session)
     if as_json:
-        stdout.print_json(data=row.card)
+        stdout.print_json(data=[row.model_dump(mode="json", exclude={"card"}) for row in rows])
         return
-    stdout.print(f"[bold]{row.version}[/]  {row.stage.value}: {plain(row.reason)}")
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in row.card.items():
-        for key, leaf in _leaves(name, value):
-            table.add_row(key, plain(str(leaf)))
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for title in ("version", "stage", "since (UTC)"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for row in rows:
+        style = STAGE_STYLE[row.stage]
+        table.add_row(plain(row.version), row.stage.value, when(row.stage_changed_at), plain(row.reason), style=style)
     stdout.print(table)
 
 
-def _leaves(name: str, value: Any) -> list[tuple[str, Any]]:
-    """A nested card as dotted names; numbers are rounded for reading."""
-    if isinstance(value, dict):
-        return [leaf for key, inner in value.items() for leaf in _leaves(f"{name}.{key}", inner)]
-    return [(name, round(value, 4) if isinstance(value, float) else value)]
+app.command("show")(show_version)
+app.command("promote")(promote)
+app.command("reject")(reject)
+app.command("rollback")(rollback)
+app.command("import")(import_student)
+app.command("report")(report)
+app.command("shadow")(shadow)

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from cli.output import writing
-from cli.records import failed_record, record_of
+from cli.records import failed_record
 from cli.report import Thumbnails, make_thumbnails
 from model import preprocess, render
 from model.budget import PixelBudget
@@ -16,6 +16,7 @@ from model.preprocess import PictureLimits
 from schemas.errors import OutputFailed, TamperwatchError
 from schemas.records import AuditRecord, ErrorRecord
 from schemas.tables import AuditResult
+from storage.audit_records import record_of
 from storage.blobs import BlobStore, picture_key
 from storage.queries import AuditedJob
 

@@ -35,6 +35,10 @@ MENDING = {
     "blob_store_unavailable": "The picture store was away. See 'tamperwatch doctor', then audit the picture again.",
     "disk_full": "Make room on the disk, then audit the picture again.",
     "broker_unavailable": "The queue was away. See 'tamperwatch doctor', then audit the picture again.",
+    "url_refused": "This address may not be fetched. Submit the picture itself, or allow its host (TAMPERWATCH_FETCH__*).",
+    "url_gone": "The picture's server does not hand it out. Ask its owner, or submit the picture itself.",
+    "url_unreachable": "The picture's server did not answer well. Try again later, or submit the picture itself.",
+    "device_memory_full": "The device had no room for a single picture. See what else uses it, then audit the picture again.",
     "model_timeout": "The machine was too busy or the model is stuck. Audit the picture again, with fewer workers if it recurs.",
     "model_failed": "The model failed on this picture alone. Audit it again; if it recurs, please report it with this message.",
     "worker_lost": "The worker died while it held this picture, often for lack of memory. Audit it again, alone.",
@@ -100,6 +104,8 @@ class ReportCard:
     regions: list[RegionLine]
     regions_left_out: int
     networks: list[NetworkLine]
+    source_text: str
+    reuse_text: str
     model_version: str
     sha256: str
     error_code: str
@@ -140,6 +146,8 @@ def card_of(record: AuditRecord, number: int, report_folder: Path) -> ReportCard
         regions=[_region_line(region, i, record) for i, region in enumerate(record.regions[:_MOST_REGIONS], start=1)],
         regions_left_out=max(0, len(record.regions) - _MOST_REGIONS),
         networks=[_network_line(name, profile, record.verdict) for name, profile in record.profiles.items()],
+        source_text=source_text(record.source_profile),
+        reuse_text="the same bytes were audited before: that result stands here again" if record.reused_from is not None else "",
         model_version=record.model_version or "",
         sha256=record.sha256 or "",
         error_code=error.code if error else "",
@@ -190,6 +198,11 @@ def stability_text(record: AuditRecord) -> str:
     if record.stable:
         return f"stable: a mild recompression scores {again}, the same verdict"
     return f"unstable: a mild recompression scores {again}, another verdict, so it goes to review"
+
+
+def source_text(source_profile: str | None) -> str:
+    """The network a picture was taken from, by the name people know it under."""
+    return f"taken from {NETWORK_NAMES.get(source_profile, shown(source_profile))}" if source_profile else ""
 
 
 def percent_text(share: float | None) -> str:

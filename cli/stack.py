@@ -96,7 +96,9 @@ class EmbeddedStack:
         wait_for_redis(socket, self._children[0])
         command = [sys.executable, "-m", "cli.main", "worker", "--embedded"]
         for number in range(1, self._workers + 1):
-            self._start_child(f"worker-{number}", command, grace_s=_SHUTDOWN_GRACE_S + 1)
+            port = self.settings.telemetry.port + number - 1 if self.settings.telemetry.port else 0
+            variables = {"TAMPERWATCH_TELEMETRY__PORT": str(port)}
+            self._start_child(f"worker-{number}", command, grace_s=_SHUTDOWN_GRACE_S + 1, **variables)
 
     def _run_folder(self) -> Path:
         """A private folder with a short path, for the socket."""
@@ -117,8 +119,8 @@ class EmbeddedStack:
                 signal.signal(number, signal.default_int_handler)
                 self._exit.callback(signal.signal, number, before)
 
-    def _start_child(self, name: str, argv: list[str], grace_s: float) -> None:
-        env = _MALLOC | os.environ | environment_of(self.settings) | {"PYTHONPATH": _import_path()}
+    def _start_child(self, name: str, argv: list[str], grace_s: float, **variables: str) -> None:
+        env = _MALLOC | os.environ | environment_of(self.settings) | variables | {"PYTHONPATH": _import_path()}
         child = Child(name, argv, self.folder / f"{name}.log", env)
         self._children.append(child)
         self._exit.callback(child.stop, grace_s)
@@ -175,7 +177,8 @@ def _make_packaged_live(database: Database) -> None:
     with database.write() as session:
         live = registry.ensure_live(session, card.version, card.model_dump(mode="json"), registry.PACKAGE_LOCATION)
         if live.location == registry.PACKAGE_LOCATION:
-            registry.set_live(session, card.version, "ships with this release")
+            reason = "ships with this release"
+            registry.promote(session, card.version, registry.OURSELVES, reason, override=True)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -13,6 +13,7 @@ from schemas.errors import BrokerUnavailable
 from schemas.settings import Settings
 from schemas.tables import now
 from storage import queries, registry
+from storage.queries import QueueLoad
 from workers.app import make_app, queue_depths
 
 
@@ -43,6 +44,7 @@ def _facts(settings: Settings, submission: str | None) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "jobs": {state.value: count for state, count in queries.job_counts(session, submission).items()},
             "oldest_waiting_s": round((now() - oldest).total_seconds(), 1) if oldest else None,
+            "waiting": {queue.value: _load(load) for queue, load in queries.queue_loads(session).items()},
             "verdicts": {verdict.value: count for verdict, count in queries.verdict_counts(session).items()},
             "failures": queries.failure_counts(session),
             "live_model": live.version if live else None,
@@ -54,6 +56,11 @@ def _facts(settings: Settings, submission: str | None) -> dict[str, Any]:
     return facts
 
 
+def _load(load: QueueLoad) -> dict[str, float | int | None]:
+    oldest_s = round((now() - load.oldest).total_seconds(), 1) if load.oldest else None
+    return {"queued": load.queued, "running": load.running, "oldest_s": oldest_s}
+
+
 def _print(facts: dict[str, Any]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row("jobs", "  ".join(f"{count} {state}" for state, count in facts["jobs"].items()))
@@ -62,6 +69,10 @@ def _print(facts: dict[str, Any]) -> None:
     queues = facts["queues"]
     away = f"[red]{plain(facts.get('broker_error', ''))}[/]"
     table.add_row("queues", "  ".join(f"{depth} in {queue}" for queue, depth in queues.items()) if queues else away)
+    for queue, load in facts["waiting"].items():
+        if load["queued"] or load["running"]:
+            age = f", the oldest for {timedelta(seconds=round(load['oldest_s']))}" if load["queued"] else ""
+            table.add_row(f"in {queue}", f"{load['running']} in hand, {load['queued']} waiting{age}")
     table.add_row("verdicts", "  ".join(f"[{VERDICT_STYLE[name]}]{count} {name}[/]" for name, count in facts["verdicts"].items()))
     if facts["failures"]:
         table.add_row("failures", "  ".join(f"{count} {code}" for code, count in facts["failures"].items()))

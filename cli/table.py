@@ -26,6 +26,9 @@ def results_table(records: Sequence[AuditRecord]) -> Table:
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("area", justify="right", no_wrap=True)
     table.add_column("picture", overflow="fold", min_width=12)
+    taken = any(record.source_profile for record in records)
+    if taken:
+        table.add_column("taken from", no_wrap=True)
     delivered = any(record.profiles for record in records)
     if delivered:
         table.add_column("as delivered by (same mask)", no_wrap=True)
@@ -35,7 +38,8 @@ def results_table(records: Sequence[AuditRecord]) -> Table:
     for record in records:
         verdict, score, area, name, where = _row(record)
         where.no_wrap, where.overflow = not whole, "fold" if whole else "ellipsis"
-        table.add_row(verdict, score, area, name, *([_delivered(record)] if delivered else []), where)
+        source = [Text(shown(record.source_profile or ""))] if taken else []
+        table.add_row(verdict, score, area, name, *source, *([_delivered(record)] if delivered else []), where)
     return table
 
 

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,17 +9,16 @@ import typer
 
 from cli.console import plain, stderr, stdout
 from cli.interruption import Interruption
+from cli.packages import need_training_packages
 from cli.recipes import recipe_names, training_config
 from cli.train_display import TrainingDisplay
 from model.card import Card
 from model.config import TrainConfig
 from model.manifest import Manifest, ManifestRow
-from schemas.errors import EnvironmentMissing, WorkerLost
+from schemas.errors import WorkerLost
 
 if TYPE_CHECKING:
     from model.course import Progress
-
-_TRAINING_PACKAGES = ("torch", "torchvision", "timm", "safetensors", "cv2", "matplotlib")
 
 
 def train(
@@ -39,12 +37,12 @@ def train(
 
     \b
     Examples:
-      tamperwatch train --config student-2 --images data --out runs/first
-      tamperwatch train --config student-2 --set student.input_size=224 --set steps=800 --images data --out runs/small
-      tamperwatch train --config student-2 --initial runs/small --images data --out runs/larger
+      tamperwatch train --config student-3 --images data --out runs/first
+      tamperwatch train --config student-3 --set student.input_size=224 --set steps=800 --images data --out runs/small
+      tamperwatch train --config student-3 --initial runs/small --images data --out runs/larger
     """
     training = training_config(config, setting or [])
-    _need_training_packages()
+    need_training_packages()
     with TrainingDisplay(stderr) as display:
         manifest = _checked_data(images, display)
         display.say(_headline(training, manifest, out))
@@ -118,13 +116,6 @@ def _counting(display: TrainingDisplay, stage: str) -> Any:
 
 def _command() -> str:
     return shlex.join(["tamperwatch", *sys.argv[1:]])
-
-
-def _need_training_packages() -> None:
-    """Raises EnvironmentMissing naming what is not installed."""
-    missing = [name for name in _TRAINING_PACKAGES if find_spec(name) is None]
-    if missing:
-        raise EnvironmentMissing(f"training needs {', '.join(missing)}: pip install 'tamperwatch[train]'")
 
 
 def _headline(config: TrainConfig, manifest: Manifest, out: Path) -> str:

@@ -18,19 +18,23 @@ _HUNDREDTHS = 2
 Boxes = dict[str, tuple[PixelBox, ...]]
 
 
-class _CocoImage(BaseModel):
+class CocoImage(BaseModel):
+    """An entry of COCO's `images`; what else it holds is passed over."""
+
     id: int | str
     file_name: str
 
 
-class _CocoAnnotation(BaseModel):
+class CocoAnnotation(BaseModel):
+    """An entry of COCO's `annotations`, with its box as (x, y, width, height)."""
+
     image_id: int | str
     bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
 
 
 class _Coco(BaseModel):
-    images: list[_CocoImage]
-    annotations: list[_CocoAnnotation]
+    images: list[CocoImage]
+    annotations: list[CocoAnnotation]
 
 
 def read_box_file(file: Path) -> tuple[Boxes, list[Problem]]:
@@ -95,7 +99,7 @@ def _collected(
     boxes: Boxes = {}
     for where, name, edges in entries:
         try:
-            box = _widened(edges)
+            box = widened(edges)
         except (ValueError, OverflowError):
             shown = ", ".join(f"{edge:g}" for edge in edges)
             problems.append(Problem(Kind.LINE, where, f"x0, y0, x1, y1 = {shown} is no box inside a picture"))
@@ -104,7 +108,11 @@ def _collected(
     return boxes, problems
 
 
-def _widened(edges: tuple[float, float, float, float]) -> PixelBox:
-    """The smallest box of whole pixels around; a hundredth of a pixel is taken for a rounding error."""
+def widened(edges: tuple[float, float, float, float]) -> PixelBox:
+    """The smallest box of whole pixels around (x0, y0, x1, y1); a hundredth of a pixel is taken for a rounding error.
+
+    Raises:
+        ValueError, OverflowError: no box of a picture: negative, infinite, or without area.
+    """
     x0, y0, x1, y1 = (round(edge, _HUNDREDTHS) for edge in edges)
     return PixelBox(x0=math.floor(x0), y0=math.floor(y0), x1=math.ceil(x1), y1=math.ceil(y1))

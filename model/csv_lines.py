@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from model.problems import Kind, Problem
@@ -10,7 +10,10 @@ from schemas.errors import InvalidInput
 
 Line = tuple[int, dict[str, str]]
 
-_SURPLUS = "\0"  # a column name that no text we accept can hold
+SURPLUS = "\0"
+"""A column name that no text we accept can hold."""
+
+SURPLUS_REMEDY = "more fields than the first line has; quote fields that contain commas"
 
 
 def read_lines(file: Path, content: bytes, required: Sequence[str]) -> tuple[list[Line], list[Problem]]:
@@ -29,7 +32,7 @@ def read_lines(file: Path, content: bytes, required: Sequence[str]) -> tuple[lis
         InvalidInput: not UTF-8, quotes that do not match, a field that is too long, no lines, or a missing column.
     """
     try:
-        numbered = list(_records(content.decode("utf-8-sig")))
+        numbered = list(records(io.StringIO(content.decode("utf-8-sig"), newline="")))
     except ValueError as error:
         raise InvalidInput(f"{file} cannot be read: {error}") from error
     if not numbered:
@@ -37,23 +40,23 @@ def read_lines(file: Path, content: bytes, required: Sequence[str]) -> tuple[lis
     missing = [name for name in required if name not in numbered[0][1]]
     if missing:
         raise InvalidInput(f"{file} lacks columns: {', '.join(missing)}; its first line names them, separated by commas")
-    surplus = "more fields than the first line has; quote fields that contain commas"
-    problems = [Problem(Kind.LINE, f"line {number}", surplus) for number, record in numbered if _SURPLUS in record]
+    problems = [Problem(Kind.LINE, f"line {number}", SURPLUS_REMEDY) for number, record in numbered if SURPLUS in record]
     lines = [
-        (number, {name: value.strip() for name, value in record.items()}) for number, record in numbered if _SURPLUS not in record
+        (number, {name: value.strip() for name, value in record.items()}) for number, record in numbered if SURPLUS not in record
     ]
     return lines, problems
 
 
-def _records(text: str) -> Iterator[Line]:
-    """Records with the number of their last line, surplus fields under `_SURPLUS`.
+def records(lines: Iterable[str]) -> Iterator[Line]:
+    """Records after the first line, one by one, with the number of their last line; fields beyond its columns under `SURPLUS`.
+
+    Args:
+        lines: an open file, or a text's lines, with their own line ends.
 
     Raises:
         ValueError: not CSV.
     """
-    if "\0" in text:
-        raise ValueError("it holds NUL bytes; save it as CSV in UTF-8")
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey=_SURPLUS, restval="", strict=True)
+    reader = csv.DictReader(_without_nul(lines), restkey=SURPLUS, restval="", strict=True)
     read = 0
     try:
         reader.fieldnames = names = [name.strip() for name in reader.fieldnames or []]
@@ -64,3 +67,10 @@ def _records(text: str) -> Iterator[Line]:
             yield read, record
     except csv.Error as error:
         raise ValueError(f"{f'after line {read}' if read else 'at its beginning'}: {error}; do all quotes match?") from error
+
+
+def _without_nul(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if "\0" in line:
+            raise ValueError("it holds NUL bytes; save it as CSV in UTF-8")
+        yield line

@@ -82,7 +82,8 @@ class TrainingSet(Dataset[Sample]):
         return Drawn(picture, _sized(soft, picture), True, weight=self._masks.weights[row.image], exact=False)
 
     def _pristine(self, rng: np.random.Generator) -> Drawn:
-        return _unmarked(self._picture(self._row(self._authentic, rng).image))
+        row = self._row(self._authentic, rng)
+        return _unmarked(self._picture(row.image))._replace(weight=row.weight)
 
     def _clean_crop(self, rng: np.random.Generator) -> Drawn:
         """The part of a manipulated picture beside its boxes, so that no camera or set betrays the label."""

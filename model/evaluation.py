@@ -24,6 +24,7 @@ from model.card import Card
 from model.evaluation_data import EvaluationItem, check_masks, read_bytes, true_mask
 from model.evaluation_report import Failure, Measurement, Outcome, Subject
 from model.metrics import alarm_area, count_pixels
+from model.pointing import pointing
 from model.predictor import Prediction, Predictor
 from model.preprocess import PictureLimits, decode, prepare, stretch
 from model.render import full_size_mask
@@ -189,6 +190,7 @@ def _measure(loaded: _Loaded, predictions: dict[tuple[Path, str], Prediction], c
                 score_logit=prediction.score_logit,
                 score=probability,
                 verdict=verdict(probability, card.calibration),
+                pointing=pointing(mask_orig, item.boxes) if item.tampered else None,
             )
         )
     return _Measured(outcomes, loaded.digest)

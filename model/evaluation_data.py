@@ -20,18 +20,25 @@ from model.manifest import Manifest, Split
 from model.metrics import HALF_UINT8
 from model.preprocess import FORMATS
 from schemas.errors import DecodeFailed, InvalidInput, PictureError, UnreadableFile
+from schemas.geometry import PixelBox
 
 _PROBLEMS_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class EvaluationItem:
-    """One picture to evaluate; `mask` is the true mask of a tampered picture and not looked at for an authentic one."""
+    """One picture to evaluate.
+
+    Attributes:
+        mask: the true mask of a tampered picture; not looked at for an authentic one.
+        boxes: that people drew on a tampered picture, original pixels; where there are any, the mask is held against them, too.
+    """
 
     set_name: str
     image: Path
     mask: Path | None
     tampered: bool
+    boxes: tuple[PixelBox, ...] = ()
 
 
 def manifest_items(manifest: Manifest, split: Split = "all") -> list[EvaluationItem]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from model import metrics
 from model.calibration import VerdictWord
+from model.pointing import Pointing
 from model.sweeps import AS_IS, SWEEPS, Variant
 
 SIMULATED = "profiles are fixed simulations of our choice (long side / JPEG quality), not round trips through the platforms"
@@ -24,6 +25,7 @@ class Outcome:
         alarm_area: fraction of pixels above 0.5.
         score_logit: the network's raw logit.
         score: calibrated probability of manipulation.
+        pointing: how well the mask points at the boxes people drew; None where there are none.
     """
 
     image: Path
@@ -37,6 +39,7 @@ class Outcome:
     score_logit: float
     score: float
     verdict: VerdictWord
+    pointing: Pointing | None = None
 
 
 class Failure(BaseModel):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+from model.openvino_engine import openvino_core
 from model.student import ServingStudent, Student
 from schemas.errors import ModelInvalid
 
@@ -79,7 +80,7 @@ def check_parity(student: Student, xml: Path, pictures: NDArray[np.uint8], toler
     Raises:
         ModelInvalid: the engines differ by more than the tolerance.
     """
-    compiled = openvino.Core().compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     serving = ServingStudent(student).eval()
     worst_prob = worst_score = 0.0
     for batch_size in PARITY_BATCHES:

@@ -6,6 +6,7 @@ only where they name regular files.
 
 import hashlib
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -45,6 +46,7 @@ class ManifestRow:
         objects: paths of object masks of an authentic picture, material for synthetic manipulations.
         size_px: (width, height) where the manifest states them.
         pinned: the side its owner put it and its scene on, or None for the rule.
+        weight: 0..1, how much it teaches beside what its pseudo-mask's quality allows.
         line: where it stands in the manifest, or 0 without one.
     """
 
@@ -59,6 +61,7 @@ class ManifestRow:
     size_px: tuple[int, int] | None
     pinned: Side | None = None
     line: int = 0
+    weight: float = 1.0
 
     @property
     def where(self) -> str:
@@ -106,9 +109,9 @@ def is_validation(scene: str) -> bool:
 def read_manifest(path: Path, *, strict: bool = True) -> Manifest:
     """Read a manifest.
 
-    Columns `set,image,mask,label` are required; `kind,scene,boxes,width,height,split` are used where present. A row without a
-    scene is its own scene. Boxes are JSON lists [x0, y0, x1, y1], ends exclusive, original pixels. Split is `training`,
-    `validation` or empty.
+    Columns `set,image,mask,label` are required; `kind,scene,boxes,width,height,split,weight` are used where present. A row
+    without a scene is its own scene. Boxes are JSON lists [x0, y0, x1, y1], ends exclusive, original pixels. Split is
+    `training`, `validation` or empty; weight 0..1, 1 where it is empty.
 
     Args:
         path: a CSV file, or a folder that holds `manifest.csv`.
@@ -189,6 +192,7 @@ def _parse(values: Mapping[str, str], number: int) -> ManifestRow:
         size_px=_size(values.get("width", ""), values.get("height", "")),
         pinned=_side(values.get("split", "")),
         line=number,
+        weight=_weight(values.get("weight", "")),
     )
 
 
@@ -209,6 +213,17 @@ def _side(text: str) -> Side | None:
         case "":
             return None
     raise ValueError(f"split {text[:60]!r} is neither training nor validation, nor empty")
+
+
+def _weight(text: str) -> float:
+    """Raises ValueError unless it is a number from 0 to 1, or empty."""
+    try:
+        weight = float(text or 1)
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight {text[:60]!r} is no number from 0 to 1")
+    return weight
 
 
 def _boxes(text: str) -> tuple[PixelBox, ...]:

@@ -74,8 +74,16 @@ def fingerprints(paths: Sequence[Path], progress: Progress | None = None) -> Fin
 def fingerprint(path: Path) -> Fingerprints:
     """[256] float32 of length one, or zeros for a flat or unreadable picture."""
     try:
-        square = Image.fromarray(prepare(path.read_bytes(), _DECODED_PX).pixels)
-    except (OSError, ValueError, PictureError):  # ValueError: a name that no file system takes
+        return fingerprint_of(path.read_bytes())
+    except (OSError, ValueError):  # ValueError: a name that no file system takes
+        return np.zeros(CELLS * CELLS, dtype=np.float32)
+
+
+def fingerprint_of(data: bytes) -> Fingerprints:
+    """The same of a picture's bytes."""
+    try:
+        square = Image.fromarray(prepare(data, _DECODED_PX).pixels)
+    except PictureError:
         return np.zeros(CELLS * CELLS, dtype=np.float32)
     cells = square.convert("L").resize((CELLS, CELLS), Image.Resampling.BOX)
     values = np.asarray(cells, dtype=np.float32).ravel()

@@ -1,22 +1,20 @@
 """Pictures in, masks and raw scores out, on one of two engines that agree to the stated parity.
 
-`openvino` is the default: no torch and no timm are imported. `torch` serves CUDA (bf16, channels-last, optionally
-compiled) and is the reference on CPU.
+`openvino` is the default: no torch and no timm are imported. `torch` serves CUDA devices and is the reference on the CPU.
 """
 
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.card import Card
+from model.engines import BatchEngine, Engine, EngineName, Precision
+from model.openvino_engine import OpenVinoEngine
 from schemas.errors import EnvironmentMissing, InvalidInput
-
-EngineName = Literal["auto", "openvino", "torch"]
 
 
 @dataclass(frozen=True)
@@ -32,98 +30,36 @@ class Prediction:
     score_logit: float
 
 
-class Engine(Protocol):
-    """Runs one batch."""
-
-    name: str
-
-    def __call__(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """[B, S, S, 3] uint8 RGB to probabilities [B, M, M] and score logits [B], float32."""
-        ...
-
-
-class OpenVinoEngine:
-    """OpenVINO on the CPU: each picture of a batch runs alone, as many at a time as the CPU has streams for.
-
-    One picture per stream beats one large batch on all cores (the activations of one picture stay in the caches of one
-    core), and makes a picture's answer independent of its neighbours by construction. `exact` asks for float32 arithmetic
-    where the CPU would choose bfloat16.
-    """
-
-    name = "openvino"
-
-    def __init__(self, card: Card, directory: Path, *, threads: int = 0, exact: bool = True) -> None:
-        if importlib.util.find_spec("openvino") is None:
-            raise EnvironmentMissing("the openvino engine needs the package: pip install openvino")
-        import openvino
-
-        xml = card.verified_path(directory, "openvino_xml")
-        weights = card.verified_path(directory, "openvino_bin")
-        core = openvino.Core()
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
-        if exact:
-            options["INFERENCE_PRECISION_HINT"] = "f32"
-        if threads:
-            options["INFERENCE_NUM_THREADS"] = threads
-        network = core.read_model(xml, weights)
-        side = card.student.input_size
-        network.reshape([1, side, side, 3])
-        self._compiled = core.compile_model(network, "CPU", options)
-        self._requests: list[Any] = []
-
-    def __call__(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        # A request for each picture, though only as many run at a time as there are streams: OpenVINO then goes from one
-        # to the next by itself, where a callback into Python would have to wait for the interpreter lock in between.
-        while len(self._requests) < len(pictures):
-            self._requests.append(self._compiled.create_infer_request())
-        running = self._requests[: len(pictures)]
-        for i, request in enumerate(running):
-            request.start_async({"pictures": pictures[i : i + 1]})
-        for request in running:
-            request.wait()
-        answers = [(request.get_tensor("prob").data, request.get_tensor("score_logit").data) for request in running]
-        return np.concatenate([prob for prob, _ in answers]), np.concatenate([score_logit for _, score_logit in answers])
-
-
-class TorchEngine:
-    """The same student in torch: float32 on CPU, bfloat16 and channels-last on CUDA."""
-
-    name = "torch"
-
-    def __init__(self, card: Card, directory: Path, *, device: str = "cpu", compiled: bool = False) -> None:
-        if importlib.util.find_spec("torch") is None:
-            raise EnvironmentMissing("the torch engine needs the extra: pip install 'tamperwatch[gpu]'")
-        import torch
-
-        from model.checkpoint import load_student
-        from model.student import ServingStudent
-
-        self._torch = torch
-        self._device = _torch_device(device)
-        module = ServingStudent(load_student(directory, card)).eval().to(self._device)
-        self._on_cuda = self._device.type == "cuda"
-        if self._on_cuda:
-            module = module.to(memory_format=torch.channels_last)
-        self._module = torch.compile(module) if compiled else module
-
-    def __call__(self, pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        torch = self._torch
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self._on_cuda):
-            batch = torch.from_numpy(pictures).to(self._device, non_blocking=True)
-            prob, score_logit = self._module(batch)
-        return prob.float().cpu().numpy(), score_logit.float().cpu().numpy()
-
-
 class Predictor:
     """A loaded student version."""
 
     def __init__(self, card: Card, engine: Engine) -> None:
         self.card = card
         self.engine = engine
+        self._batches = engine if isinstance(engine, BatchEngine) else None
 
     @property
     def input_size(self) -> int:
         return self.card.student.input_size
+
+    @property
+    def lanes(self) -> int:
+        """How many threads may be in `predict` at once to some gain."""
+        return self._batches.lanes if self._batches else 1
+
+    @property
+    def searches(self) -> bool:
+        """Whether larger batches are worth trying for on this device."""
+        return self._batches is not None and self._batches.searches
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds the device has computed so far; 0 where the engine does not count."""
+        return self._batches.busy_s if self._batches else 0.0
+
+    def memory_share(self) -> float:
+        """How much of the device's memory has been needed at once so far, 0 to 1; 0 where it is not counted."""
+        return self._batches.memory_share() if self._batches else 0.0
 
     @classmethod
     def load(
@@ -135,6 +71,7 @@ class Predictor:
         threads: int = 0,
         compiled: bool = False,
         exact: bool = True,
+        precision: Precision = "auto",
     ) -> "Predictor":
         """Load a student folder after checking its files against its card.
 
@@ -145,6 +82,7 @@ class Predictor:
             threads: CPU threads of the OpenVINO engine; 0 leaves it to OpenVINO.
             compiled: `torch.compile` the torch engine (first batches are slow).
             exact: float32 on CPUs that would otherwise use bfloat16 (OpenVINO only).
+            precision: of the torch engine's arithmetic; auto is bfloat16 on CUDA devices that have it, else float32.
 
         Raises:
             ModelInvalid: a file is missing or does not match the card.
@@ -154,7 +92,7 @@ class Predictor:
         card = Card.load(directory)
         chosen = engine if engine != "auto" else ("openvino" if device == "cpu" else "torch")
         if chosen == "torch":
-            return cls(card, TorchEngine(card, directory, device=device, compiled=compiled))
+            return cls(card, _torch_engine(card, directory, device, compiled, precision))
         if device != "cpu":
             raise InvalidInput(f"the openvino engine runs on cpu, not on {device}; use --engine torch")
         return cls(card, OpenVinoEngine(card, directory, threads=threads, exact=exact))
@@ -164,23 +102,21 @@ class Predictor:
 
         Args:
             pictures: [S, S, 3] uint8 RGB each, from `model.preprocess`.
+
+        Raises:
+            DeviceMemoryFull: so many do not fit into the device's memory; fewer may.
         """
-        prob, score_logit = self.engine(np.stack(pictures))
-        masks_net = np.rint(prob * 255.0).astype(np.uint8)
+        if self._batches:
+            masks_net, score_logit = self._batches.masks(pictures)
+        else:
+            prob, score_logit = self.engine(np.stack(pictures))
+            masks_net = np.rint(prob * 255.0).astype(np.uint8)
         return [Prediction(mask, float(logit)) for mask, logit in zip(masks_net, score_logit, strict=True)]
 
 
-def _torch_device(device: str) -> Any:
-    import torch
+def _torch_engine(card: Card, directory: Path, device: str, compiled: bool, precision: Precision) -> Engine:
+    if importlib.util.find_spec("torch") is None:
+        raise EnvironmentMissing("the torch engine needs the extra: pip install 'tamperwatch[gpu]'")
+    from model.torch_engine import TorchEngine
 
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise InvalidInput(f"'{device}' is not a device; use cpu or cuda:N") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise InvalidInput(f"the torch engine runs on cpu or cuda:N, not on {device}")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if chosen.type == "cuda" and (chosen.index or 0) >= count:
-        found = f"{count} CUDA devices, numbered from 0" if count else "no CUDA device"
-        raise EnvironmentMissing(f"{device} was asked for, but torch sees {found}; check the driver, or use --device cpu")
-    return chosen
+    return TorchEngine(card, directory, device=device, compiled=compiled, precision=precision)

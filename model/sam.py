@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.sam_checkpoints import SAM_CHECKPOINTS, Report, opened_checkpoint
 from model.teacher import PseudoMask, check_boxes, covered
-from schemas.errors import EnvironmentMissing, InvalidInput
+from schemas.errors import DeviceMemoryFull, EnvironmentMissing, InvalidInput
 from schemas.geometry import PixelBox
 
 BOXES_A_CALL = 8  # of the mask decoder: about 300 MB of logits at SAM's 1024 pixels
@@ -58,8 +58,18 @@ class SamTeacher:
 
     @torch.inference_mode()
     def pseudo_mask(self, image: Image.Image, boxes: Sequence[PixelBox]) -> PseudoMask:
-        """See `BoxTeacher`."""
+        """See `BoxTeacher`.
+
+        Raises:
+            DeviceMemoryFull: something else holds the GPU's memory.
+        """
         check_boxes(image, boxes)
+        try:
+            return self._asked(image, boxes)
+        except torch.OutOfMemoryError as error:
+            raise DeviceMemoryFull(f"{self.name} finds no room on {self._predictor.device}: {error}") from error
+
+    def _asked(self, image: Image.Image, boxes: Sequence[PixelBox]) -> PseudoMask:
         rgb = np.asarray(image.convert("RGB"), dtype=np.uint8)
         transform = self._predictor.transform
         if min(transform.get_preprocess_shape(*rgb.shape[:2], transform.target_length)) < 1:

@@ -48,8 +48,16 @@ def near_threshold(score: float, card_calibration: Calibration, band: float) -> 
             recompression moves scores by similar steps of these everywhere, of the probability itself by ever smaller
             ones towards 0 and 1.
     """
+    return any(low <= score <= high for low, high in near_bands(card_calibration, band))
+
+
+def near_bands(card_calibration: Calibration, band: float) -> list[tuple[float, float]]:
+    """The scores near a threshold: from one calibrated probability to another, both included; none for a band of 0.
+
+    Args: as `near_threshold`.
+    """
     thresholds = (card_calibration.review_threshold, card_calibration.flag_threshold)
-    return band > 0 and any(_moved(threshold, -band) <= score <= _moved(threshold, band) for threshold in thresholds)
+    return [(_moved(threshold, -band), _moved(threshold, band)) for threshold in thresholds] if band > 0 else []
 
 
 def judge(score: float, card_calibration: Calibration, second_score: float | None = None) -> Judgement:

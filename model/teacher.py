@@ -153,7 +153,25 @@ class TrueMaskTeacher:
         return PseudoMask(np.where(mask_orig, np.uint8(255), np.uint8(0)), 1.0)
 
 
-Teacher = BoxTeacher | TrueMaskTeacher
+class GivenMasks:
+    """What a teacher said earlier, handed over as files of `model.mask_files`: nobody is asked again.
+
+    Args:
+        name: of the teacher that made them.
+        folder: holds `<file name of the picture>.png` for every manipulated training picture.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self._folder = folder
+
+    def file_of(self, row: ManifestRow) -> Path:
+        """Where a picture's mask lies."""
+        return (self._folder / f"{Path(row.image).name}.png").resolve()
+
+
+AskedTeacher = BoxTeacher | TrueMaskTeacher
+Teacher = AskedTeacher | GivenMasks
 
 
 def teacher_for(
@@ -161,7 +179,7 @@ def teacher_for(
     sam_checkpoint: Path | None = None,
     device: str = "cpu",
     report: Callable[[int, int], None] = lambda _here, _whole: None,
-) -> Teacher:
+) -> AskedTeacher:
     """The teacher a config names, ready to work.
 
     Args:
@@ -178,11 +196,26 @@ def teacher_for(
         if sam_checkpoint is not None:
             raise InvalidInput(f'a SAM checkpoint is given, but the config says teacher = "{config.teacher}": change one of them')
         return GrabCutTeacher(outside_label=config.outside_label) if config.teacher == "grabcut" else TrueMaskTeacher()
+    return sam_teacher(config.teacher, sam_checkpoint, device, config.outside_label, report)
+
+
+def sam_teacher(
+    kind: str,
+    checkpoint: Path | None,
+    device: str,
+    outside_label: float = 0.1,
+    report: Callable[[int, int], None] = lambda _here, _whole: None,
+) -> BoxTeacher:
+    """A published SAM, where its packages are there; see `model.sam.load_sam_teacher`.
+
+    Raises:
+        InvalidInput, EnvironmentMissing: as `teacher_for`.
+    """
     try:
         from model.sam import load_sam_teacher
     except ImportError as error:
-        raise EnvironmentMissing(f"{config.teacher} needs the package {error.name}: pip install 'tamperwatch[train]'") from error
-    return load_sam_teacher(config.teacher, sam_checkpoint, device, config.outside_label, report)
+        raise EnvironmentMissing(f"{kind} needs the package {error.name}: pip install 'tamperwatch[train]'") from error
+    return load_sam_teacher(kind, checkpoint, device, outside_label, report)
 
 
 def check_boxes(image: Image.Image, boxes: Sequence[PixelBox]) -> None:

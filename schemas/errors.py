@@ -11,15 +11,29 @@ TamperwatchError
 ├── InvalidMessage          invalid_message     permanent
 ├── BlobMissing             blob_missing        permanent
 ├── BlobCorrupt             blob_corrupt        permanent
+├── UrlRefused              url_refused         permanent
+├── UrlGone                 url_gone            permanent
 ├── InternalError           internal_error      permanent, recorded after all attempts
 ├── ServiceError            transient: the same job may succeed later
 │   ├── StoreUnavailable        store_unavailable
 │   ├── BlobStoreUnavailable    blob_store_unavailable
 │   ├── DiskFull                disk_full
 │   ├── BrokerUnavailable       broker_unavailable
+│   ├── UrlUnreachable          url_unreachable
 │   ├── ModelTimeout            model_timeout
 │   ├── ModelFailed             model_failed
+│   ├── DeviceMemoryFull        device_memory_full
 │   └── WorkerLost              worker_lost
+├── RequestError            permanent: an answer of the HTTP API, never stored
+│   ├── Unauthenticated         unauthenticated
+│   ├── Forbidden               forbidden
+│   ├── NotFound                not_found
+│   ├── Conflict                conflict
+│   ├── InvalidRequest          invalid_request
+│   ├── IdempotencyMismatch     idempotency_mismatch
+│   ├── RequestTimeout          request_timeout
+│   ├── RateLimited             rate_limited
+│   └── TooBusy                 too_busy
 └── SetupError              permanent: shown to the person who started the command, never stored
     ├── InvalidInput            invalid_input
     ├── ModelInvalid            model_invalid
@@ -104,6 +118,18 @@ class BlobCorrupt(TamperwatchError):
     code = "blob_corrupt"
 
 
+class UrlRefused(TamperwatchError):
+    """We do not go where this URL leads: its form, scheme, host or address is not allowed here."""
+
+    code = "url_refused"
+
+
+class UrlGone(TamperwatchError):
+    """The server of a URL answered, and not with a picture's bytes: 404, 403, an encoding that nobody asked for."""
+
+    code = "url_gone"
+
+
 class InternalError(TamperwatchError):
     """A defect of ours, recorded under its job so that the picture is not lost."""
 
@@ -141,6 +167,12 @@ class BrokerUnavailable(ServiceError):
     code = "broker_unavailable"
 
 
+class UrlUnreachable(ServiceError):
+    """The server of a URL gave no answer, a broken one, one that came too slowly, or asked to come again."""
+
+    code = "url_unreachable"
+
+
 class ModelTimeout(ServiceError):
     """The device gave no answer within the time limit."""
 
@@ -153,10 +185,81 @@ class ModelFailed(ServiceError):
     code = "model_failed"
 
 
+class DeviceMemoryFull(ServiceError):
+    """Memory ran out in a network call, for this picture alone as well as in its batch."""
+
+    code = "device_memory_full"
+
+
 class WorkerLost(ServiceError):
     """The worker died every time it held this picture."""
 
     code = "worker_lost"
+
+
+class RequestError(TamperwatchError):
+    """A request to the HTTP API that is not answered as asked."""
+
+    code = "request_error"
+
+    def __init__(self, message: str, retry_after_s: int | None = None) -> None:
+        """`retry_after_s`: when the same request may be answered, where that is known."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unauthenticated(RequestError):
+    """No API key was sent, or one that is unknown, expired or revoked."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(RequestError):
+    """The API key has not the scope that this needs."""
+
+    code = "forbidden"
+
+
+class NotFound(RequestError):
+    """There is nothing of that number or name, or no such address."""
+
+    code = "not_found"
+
+
+class Conflict(RequestError):
+    """What is asked does not fit what stands by now; look again, then decide anew."""
+
+    code = "conflict"
+
+
+class InvalidRequest(RequestError):
+    """A field, header or body that is not as the API's description says."""
+
+    code = "invalid_request"
+
+
+class IdempotencyMismatch(RequestError):
+    """An Idempotency-Key that came before with another request."""
+
+    code = "idempotency_mismatch"
+
+
+class RequestTimeout(RequestError):
+    """The request's body did not arrive in time."""
+
+    code = "request_timeout"
+
+
+class RateLimited(RequestError):
+    """More requests than the API key may make; the answer says when to come again."""
+
+    code = "rate_limited"
+
+
+class TooBusy(RequestError):
+    """As many readers of the event stream as one process serves."""
+
+    code = "too_busy"
 
 
 class SetupError(TamperwatchError):

@@ -41,6 +41,7 @@ class AuditRecord(BaseModel):
 
     image: str = Field(description="path as given, relative to the folder that was named")
     sha256: str | None = None
+    source_profile: str | None = Field(default=None, description="the network the picture was taken from, if its submitter knew")
     status: Literal["done", "failed"]
     error: ErrorRecord | None = None
     score: float | None = Field(default=None, ge=0, le=1, description="calibrated probability that the picture was manipulated")
@@ -57,3 +58,13 @@ class AuditRecord(BaseModel):
     height: int | None = None
     latency_ms: float | None = Field(default=None, description="from taking the message to having the result")
     profiles: dict[str, ProfileRecord] = {}
+    reused_from: int | None = Field(
+        default=None,
+        description="number of the earlier result of the same bytes that stands here again; no second audit was made",
+    )
+
+
+class SimilarRecord(AuditRecord):
+    """A stored picture that looks like another, with its newest outcome."""
+
+    distance_bits: int = Field(ge=0, le=256, description="how many bits of their perceptual hashes differ")

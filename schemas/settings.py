@@ -1,10 +1,26 @@
 """One settings class, read from `TAMPERWATCH_*` environment variables (nested with `__`). No secret has a default."""
 
+import ipaddress
+import os
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NestedSecretsSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from schemas.learning_settings import PromotionSettings, SelectionSettings
+from schemas.retrain_settings import RetrainSettings, ScheduleSettings
+from schemas.teacher_settings import TeacherSettings
+from schemas.web_settings import WebSettings
+
+SECRETS_DIR_VARIABLE = "TAMPERWATCH_SECRETS_DIR"
+# A name, any name below one, or an address; with a port where it is not the scheme's own.
+_ALLOWED_HOST = re.compile(r"((\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNORECASE)
+
+
+def _listed(given: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in given.split(",") if part.strip())
 
 
 class _Group(BaseModel):
@@ -47,18 +63,47 @@ class EngineSettings(_Group):
     threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0 takes all cores")
     compiled: bool = Field(default=False, description="torch.compile the torch engine")
     exact: bool = Field(default=True, description="float32 arithmetic on CPUs that would choose bfloat16")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        default="auto", description="arithmetic of the torch engine; auto: bf16 on GPUs that have it, else float32"
+    )
+    memory_share: float = Field(
+        default=0.4, gt=0, le=1, description="of the GPU's memory a measured batch size may use; the next version loads beside it"
+    )
+    model_cache: str = Field(
+        default="~/.cache/tamperwatch/models",
+        description="folder of the students fetched from the blob store; processes may share it",
+    )
 
 
 class WorkerSettings(_Group):
     """Batching, time limits and retries of an audit worker."""
 
-    max_batch: int = Field(default=16, ge=1, le=1024, description="pictures per network call at most")
+    max_batch: int = Field(
+        default=0, ge=0, le=1024, description="pictures per network call at most; 0: 16 on a CPU, measured at the start on a GPU"
+    )
     max_wait_ms: float = Field(default=20.0, ge=0, description="longest time the first picture of a batch waits for company")
     predict_timeout_s: float = Field(default=60.0, gt=0, description="a picture without an answer after this is tried again")
+    model_poll_s: float = Field(default=10.0, gt=0, description="how often a worker looks whether another version was made live")
     hang_exit_s: float = Field(default=120.0, gt=0, description="the worker exits when one network call lasts longer")
     stability_band: float = Field(
         default=0.2, ge=0, le=10, description="a score this near a threshold, in log-odds, gets a second look; 0 takes none"
     )
+    reuse_results: bool = Field(
+        default=True, description="a picture whose bytes the model version in use has audited is answered from the store"
+    )
+    perceptual_hash: bool = Field(
+        default=False, description="keep a perceptual hash of each picture, for `tamperwatch similar`; needs the extra [similar]"
+    )
+    shadow_version: str = Field(
+        default="",
+        description="also scores pictures, unseen by anybody: a version, or `candidate` for the newest one; empty: none",
+    )
+    shadow_pictures: int = Field(default=1000, ge=1, description="pictures that version scores, all workers together")
+    canary_version: str = Field(default="", description="a version that answers a share of the jobs in place of the live one")
+    canary_share: float = Field(default=0.0, ge=0, le=1, description="that share; 0: none")
+    share_high: int = Field(default=16, ge=1, le=1000, description="pictures of queue high served while all queues are full…")
+    share_default: int = Field(default=4, ge=1, le=1000, description="…to this many of queue default…")
+    share_bulk: int = Field(default=1, ge=1, le=1000, description="…and this many of queue bulk")
     max_attempts: int = Field(default=5, ge=1, description="tries before a transient error ends the job")
     retry_backoff_s: float = Field(default=2.0, gt=0, description="wait before the second try; doubles each time")
     retry_backoff_max_s: float = Field(default=60.0, gt=0, description="longest wait between tries")
@@ -89,6 +134,75 @@ class SubmitSettings(_Group):
     profiles_bulk: str = Field(default="", description="the same for queue bulk")
 
 
+class FetchSettings(_Group):
+    """Which pictures workers may fetch by their URL. Nothing is fetched unless this names its host."""
+
+    allowed_hosts: str = Field(
+        default="", description="hosts that pictures are fetched from, e.g. img.example.com,*.example.org:8443; empty: none"
+    )
+    allowed_networks: str = Field(
+        default="", description="networks those hosts may be in beside the public internet, e.g. 10.20.0.0/16; empty: none"
+    )
+    plain_http: bool = Field(default=False, description="fetch http:// as well; whoever is on the way can read and change it")
+    timeout_s: float = Field(
+        default=20.0, gt=0, description="longest time for one picture; never more than half the visibility timeout"
+    )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, given: str) -> str:
+        for host in _listed(given):
+            if not _ALLOWED_HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no host, *.host or host:port")
+        return given
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _are_networks(cls, given: str) -> str:
+        for network in _listed(given):
+            ipaddress.ip_network(network)
+        return given
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The allowed hosts, small letters."""
+        return _listed(self.allowed_hosts.lower())
+
+    @property
+    def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """The allowed networks."""
+        return tuple(map(ipaddress.ip_network, _listed(self.allowed_networks)))
+
+
+class WebhookSettings(FetchSettings):
+    """Where results may be pushed to. Nothing is sent unless this names the host."""
+
+    allowed_hosts: str = Field(default="", description="hosts that webhooks may lead to, as for fetching; empty: none")
+    allowed_networks: str = Field(
+        default="", description="networks those hosts may be in beside the public internet; empty: none"
+    )
+    plain_http: bool = Field(default=False, description="send to http:// as well; whoever is on the way can read it")
+    timeout_s: float = Field(default=10.0, gt=0, description="longest time for one delivery")
+    poll_s: float = Field(default=2.0, gt=0, description="how often the web role looks for new results to push")
+    most_attempts: int = Field(default=10, ge=1, description="tries before a delivery has failed, over about a day and a half")
+
+
+class TelemetrySettings(_Group):
+    """What a role says of itself while it runs."""
+
+    port: int = Field(default=0, ge=0, le=65535, description="serves /metrics, /healthz and /readyz over HTTP; 0 serves nothing")
+    address: str = Field(
+        default="127.0.0.1", description="which address that port is opened on; anyone who reaches it may read it"
+    )
+    log_format: Literal["text", "json"] = Field(default="text", description="log lines as text, or one JSON object a line")
+    stall_s: float = Field(
+        default=120.0, gt=0, description="a worker that takes and ends nothing for this long while messages wait is not healthy"
+    )
+    traces_endpoint: str = Field(
+        default="", description="OTLP/HTTP address for traces, e.g. http://collector:4318/v1/traces; empty sends none"
+    )
+
+
 class Settings(BaseSettings):
     """Everything a role can be told from outside."""
 
@@ -103,3 +217,34 @@ class Settings(BaseSettings):
     engine: EngineSettings = Field(default_factory=EngineSettings)
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     submit: SubmitSettings = Field(default_factory=SubmitSettings)
+    fetch: FetchSettings = Field(default_factory=FetchSettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    selection: SelectionSettings = Field(default_factory=SelectionSettings)
+    promotion: PromotionSettings = Field(default_factory=PromotionSettings)
+    teacher: TeacherSettings = Field(default_factory=TeacherSettings)
+    schedule: ScheduleSettings = Field(default_factory=ScheduleSettings)
+    retrain: RetrainSettings = Field(default_factory=RetrainSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then files: one in the folder that TAMPERWATCH_SECRETS_DIR names holds the value of
+        the variable it is named after. Other files there are left alone.
+
+        Raises:
+            SettingsError: the folder is not there.
+        """
+        folder = os.environ.get(SECRETS_DIR_VARIABLE, "")
+        if not folder:
+            return init_settings, env_settings
+        files = NestedSecretsSettingsSource(file_secret_settings, secrets_dir=folder, secrets_dir_missing="error")
+        return init_settings, env_settings, files
+
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings)

@@ -71,3 +71,121 @@ _STAGE_TRANSITIONS: dict[ModelStage, frozenset[ModelStage]] = {
     ModelStage.LIVE: frozenset({ModelStage.RETIRED}),
     ModelStage.RETIRED: frozenset({ModelStage.LIVE}),
 }
+
+
+class AnnotationKind(StrEnum):
+    """What a person said of a picture: where it was manipulated, that it was not, or that an earlier word is taken back."""
+
+    BOXES = "boxes"
+    AUTHENTIC = "authentic"
+    RETRACTED = "retracted"
+
+
+class AnnotationOrigin(StrEnum):
+    """The way an annotation came in."""
+
+    IMPORT = "import"
+    CLI = "cli"
+    API = "api"
+    PAGE = "page"
+
+
+class ReviewDecision(StrEnum):
+    """What a moderator decided about one result."""
+
+    MANIPULATED = "manipulated"
+    AUTHENTIC = "authentic"
+    UNSURE = "unsure"
+
+
+class RetrainTrigger(StrEnum):
+    """Why a retraining run was started: the hour came, enough new boxes did, or a person asked for it."""
+
+    SCHEDULE = "schedule"
+    BOXES = "boxes"
+    MANUAL = "manual"
+
+
+class RetrainState(StrEnum):
+    """Where a retraining run stands. The live model changes only with PROMOTED; SKIPPED found nothing new to learn.
+
+    PROPOSED: the candidate passed the rule and waits for a person, where the settings ask for one.
+    """
+
+    QUEUED = "queued"
+    SELECTING = "selecting"
+    TEACHING = "teaching"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    PROMOTED = "promoted"
+    PROPOSED = "proposed"
+    REJECTED = "rejected"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    def may_become(self, other: "RetrainState") -> bool:
+        return other in _RETRAIN_TRANSITIONS[self]
+
+    @classmethod
+    def sources_of(cls, target: "RetrainState") -> tuple["RetrainState", ...]:
+        """The states from which `target` may be reached: the WHERE clause of every state change."""
+        return tuple(state for state in cls if state.may_become(target))
+
+    @property
+    def ended(self) -> bool:
+        return not _RETRAIN_TRANSITIONS[self]
+
+
+def _retrain_step(step: RetrainState, *following: RetrainState) -> frozenset[RetrainState]:
+    # A step may become itself: the process that was at it died, another one goes on where it was.
+    return frozenset({step, *following, RetrainState.FAILED, RetrainState.CANCELLED})
+
+
+_RETRAIN_TRANSITIONS: dict[RetrainState, frozenset[RetrainState]] = {
+    RetrainState.QUEUED: _retrain_step(RetrainState.QUEUED, RetrainState.SELECTING),
+    RetrainState.SELECTING: _retrain_step(RetrainState.SELECTING, RetrainState.TEACHING, RetrainState.SKIPPED),
+    RetrainState.TEACHING: _retrain_step(RetrainState.TEACHING, RetrainState.TRAINING),
+    RetrainState.TRAINING: _retrain_step(RetrainState.TRAINING, RetrainState.EVALUATING),
+    RetrainState.EVALUATING: _retrain_step(
+        RetrainState.EVALUATING, RetrainState.PROMOTED, RetrainState.PROPOSED, RetrainState.REJECTED
+    ),
+    **{
+        end: frozenset()
+        for end in (
+            RetrainState.PROMOTED,
+            RetrainState.PROPOSED,
+            RetrainState.REJECTED,
+            RetrainState.SKIPPED,
+            RetrainState.FAILED,
+            RetrainState.CANCELLED,
+        )
+    },
+}
+
+
+class ModelAction(StrEnum):
+    """What was done to a model version."""
+
+    REGISTER = "register"
+    IMPORT = "import"
+    PROMOTE = "promote"
+    REJECT = "reject"
+    ROLLBACK = "rollback"
+
+
+class Scope(StrEnum):
+    """What an API key may do. ADMIN may do everything."""
+
+    SUBMIT = "submit"
+    READ = "read"
+    REVIEW = "review"
+    ADMIN = "admin"
+
+
+class DeliveryState(StrEnum):
+    """Where a webhook's delivery stands. FAILED is an end, out of which only a person leads."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"

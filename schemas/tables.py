@@ -3,6 +3,7 @@
 Migrations in `deploy/migrations` make these tables; `tests/storage/test_migrations.py` proves that both agree.
 """
 
+import builtins
 import uuid
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -49,8 +50,8 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _words(enum: type[StrEnum]) -> Enum:
-    """An enum column holding the member's value as text, without a CHECK: new members need no migration."""
+def words_of(enum: type[StrEnum]) -> Enum:
+    """An enum column type holding the member's value as text, without a CHECK: new members need no migration."""
     return Enum(enum, native_enum=False, length=16, values_callable=lambda members: [member.value for member in members])
 
 
@@ -71,6 +72,9 @@ class Picture(SQLModel, table=True):
     sha256: str = Field(primary_key=True, max_length=64)
     bytes: int = Field(ge=0, description="0 where another producer stored them")
     first_seen_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+    # Both empty where no worker was asked for it.
+    pdq: builtins.bytes | None = Field(default=None, description="perceptual hash, 32 bytes, bit 0 first")
+    pdq_quality: int | None = Field(default=None, description="0 to 100; below 50 the picture is too plain to compare")
 
 
 class AuditJob(SQLModel, table=True):
@@ -81,6 +85,8 @@ class AuditJob(SQLModel, table=True):
         Index("ix_audit_job_state_updated_at", "state", "updated_at"),
         Index("ix_audit_job_submission_state", "submission", "state"),
         Index("ix_audit_job_finished_at_id", "finished_at", "id"),
+        # The newest jobs of one picture, however many there are: `storage.reuse`.
+        Index("ix_audit_job_sha256_finished_at", "sha256", "finished_at"),
     )
 
     id: uuid.UUID = Field(default_factory=uuid.uuid4, primary_key=True)
@@ -88,11 +94,12 @@ class AuditJob(SQLModel, table=True):
     submission: str | None = Field(default=None, max_length=64)
     source: str = Field(max_length=4096)
     # No foreign key: a foreign producer's job, or a file that could not be read, has no picture row.
-    sha256: str | None = Field(default=None, max_length=64, index=True)
-    queue: AuditQueue = Field(default=AuditQueue.DEFAULT, sa_column=Column(_words(AuditQueue), nullable=False))
+    sha256: str | None = Field(default=None, max_length=64)
+    url: str | None = Field(default=None, description="where a worker fetches the bytes; sha256 is empty until then")
+    queue: AuditQueue = Field(default=AuditQueue.DEFAULT, sa_column=Column(words_of(AuditQueue), nullable=False))
     profiles: list[str] = Field(default_factory=list, sa_column=Column(JSON, nullable=False))
     source_profile: str | None = Field(default=None, description="the network the picture was taken from", max_length=32)
-    state: JobState = Field(default=JobState.QUEUED, sa_column=Column(_words(JobState), nullable=False))
+    state: JobState = Field(default=JobState.QUEUED, sa_column=Column(words_of(JobState), nullable=False))
     attempts: int = Field(default=0, description="claims that count: since the job was last put on its queue by a person")
     retries: int = Field(default=0, description="how often it was sent round again after an end", sa_column_kwargs=_FROM_ZERO)
     # Who holds the job: a worker's outcome is taken only under the number that its claim was given, which never repeats.
@@ -120,7 +127,7 @@ class ModelVersion(SQLModel, table=True):
     )
 
     version: str = Field(primary_key=True, max_length=64)
-    stage: ModelStage = Field(default=ModelStage.CANDIDATE, sa_column=Column(_words(ModelStage), nullable=False))
+    stage: ModelStage = Field(default=ModelStage.CANDIDATE, sa_column=Column(words_of(ModelStage), nullable=False))
     location: str = Field(description="folder of the student's files; 'package' for the one that ships", max_length=4096)
     card: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     reason: str = Field(description="why it is in its stage, in words")
@@ -145,7 +152,7 @@ class AuditResult(SQLModel, table=True):
     model_version: str = Field(max_length=64)
     profile: str = Field(default=OWN_PICTURE, max_length=32)
     score: float
-    verdict: Verdict = Field(sa_column=Column(_words(Verdict), nullable=False))
+    verdict: Verdict = Field(sa_column=Column(words_of(Verdict), nullable=False))
     # Both empty where no second look was taken: far from the thresholds, and for simulated profiles.
     second_score: float | None = Field(default=None, description="score after a mild recompression")
     stable: bool | None = Field(default=None, description="whether the recompression left the verdict; if not, it is review")
@@ -157,4 +164,8 @@ class AuditResult(SQLModel, table=True):
     width_px: int
     height_px: int
     latency_ms: float
+    # No foreign key: the earlier result may be deleted before this one.
+    reused_from: int | None = Field(
+        default=None, description="id of the result of the same bytes that this one repeats", sa_type=BigInteger
+    )
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)

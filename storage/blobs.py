@@ -1,19 +1,22 @@
 """Bytes under keys: a directory or an S3 server behind one small protocol.
 
-Keys are written once: the content of a key never changes, so putting it twice is harmless.
+Keys are written once: the content of a key never changes, so putting it twice is harmless. Where several writers may have
+different bytes for one key, `put_new` lets the first one win.
 """
 
 import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import urllib3
 from minio import Minio
@@ -26,6 +29,9 @@ from schemas.settings import BlobSettings
 _KEY = re.compile(r"[a-z0-9]+(?:[/._-][a-z0-9]+)*")
 _MISSING_CODES = frozenset({"NoSuchKey", "NoSuchObject"})
 _BUCKET_IS_THERE_CODES = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
+_CONDITIONAL_PUT_TRIES = 3
+_PRESIGNED_FOR = timedelta(minutes=5)
+_PIECE_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,38 @@ class BlobStore(Protocol):
         """
         ...
 
+    def put_file(self, key: str, file: BinaryIO, size_bytes: int) -> None:
+        """Store what is left to read of a file, `size_bytes`, under a key, a piece at a time.
+
+        Raises:
+            BlobStoreUnavailable, DiskFull
+        """
+        ...
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        """Store bytes under a key that has none yet. Of writers who come at once, one wins, and a reader sees all of its bytes.
+
+        Returns:
+            False where the key is there; its bytes stay as they are. After a lost connection to S3 these may be our own.
+
+        Raises:
+            BlobStoreUnavailable, DiskFull
+        """
+        ...
+
     def get(self, key: str, max_bytes: int) -> bytes:
         """Read the bytes of a key, refusing before reading when they are more than `max_bytes`.
 
         Raises:
             BlobMissing, TooLarge, BlobStoreUnavailable
+        """
+        ...
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """The bytes of a key, a piece at a time; the key is looked for when the first one is taken.
+
+        Raises:
+            BlobMissing, BlobStoreUnavailable
         """
         ...
 
@@ -99,22 +132,31 @@ class DirectoryBlobStore:
         self._root = root
 
     def put(self, key: str, data: bytes) -> None:
+        self.put_file(key, BytesIO(data), len(data))
+
+    def put_file(self, key: str, file: BinaryIO, size_bytes: int) -> None:  # noqa: ARG002
         path = self._path(key)
         try:
             with suppress(FileNotFoundError):
                 os.utime(path)
                 return
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".put-")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
+            with _written_beside(path, file) as temporary:
                 os.replace(temporary, path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
         except OSError as error:
             raise _disk_error(error, path) from error
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        try:
+            if path.exists():
+                return False
+            with _written_beside(path, BytesIO(data)) as temporary:
+                os.link(temporary, path)  # unlike a rename, it refuses a name that is taken
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise _disk_error(error, path) from error
+        return True
 
     def get(self, key: str, max_bytes: int) -> bytes:
         path = self._path(key)
@@ -122,6 +164,17 @@ class DirectoryBlobStore:
             with path.open("rb") as file:
                 _check_size(key, os.fstat(file.fileno()).st_size, max_bytes)
                 return file.read()
+        except FileNotFoundError as error:
+            raise BlobMissing(f"no blob {key} in {self._root}") from error
+        except OSError as error:
+            raise _disk_error(error, path) from error
+
+    def read(self, key: str) -> Iterator[bytes]:
+        path = self._path(key)
+        try:
+            with path.open("rb") as file:
+                while piece := file.read(_PIECE_BYTES):
+                    yield piece
         except FileNotFoundError as error:
             raise BlobMissing(f"no blob {key} in {self._root}") from error
         except OSError as error:
@@ -173,15 +226,33 @@ class MinioBlobStore:
             raise InvalidInput("the minio backend needs TAMPERWATCH_BLOBS__ACCESS_KEY and TAMPERWATCH_BLOBS__SECRET_KEY")
         self._bucket = settings.bucket
         try:
-            self._client = s3_client(settings, settings.access_key, settings.secret_key)
+            self._pool = s3_pool()
+            self._client = s3_client(settings, settings.access_key, settings.secret_key, self._pool)
             self._make_bucket()
         except ValueError as error:
             names = "TAMPERWATCH_BLOBS__ENDPOINT (host:port, without http://) or TAMPERWATCH_BLOBS__BUCKET"
             raise InvalidInput(f"{names} is wrong: {error}") from error
 
     def put(self, key: str, data: bytes) -> None:
+        self.put_file(key, BytesIO(data), len(data))
+
+    def put_file(self, key: str, file: BinaryIO, size_bytes: int) -> None:
         with s3_errors(key):
-            self._client.put_object(self._bucket, _checked(key), BytesIO(data), len(data))
+            self._client.put_object(self._bucket, _checked(key), file, size_bytes)
+
+    def put_new(self, key: str, data: bytes) -> bool:
+        # The SDK has no way to say If-None-Match; over a URL that it has signed, we say it ourselves.
+        with s3_errors(key):
+            url = self._client.get_presigned_url("PUT", self._bucket, _checked(key), _PRESIGNED_FOR)
+            for _ in range(_CONDITIONAL_PUT_TRIES):
+                answer = self._pool.request("PUT", url, body=data, headers={"If-None-Match": "*"})
+                if answer.status != HTTPStatus.CONFLICT:  # another writer was at it: only asking again tells how that ended
+                    break
+        if answer.status == HTTPStatus.INSUFFICIENT_STORAGE:
+            raise DiskFull("the S3 server has no space left")
+        if answer.status not in (HTTPStatus.OK, HTTPStatus.PRECONDITION_FAILED):
+            raise BlobStoreUnavailable(f"the S3 server refused {key}: HTTP status {answer.status}")
+        return answer.status == HTTPStatus.OK
 
     def get(self, key: str, max_bytes: int) -> bytes:
         with s3_errors(key):
@@ -189,6 +260,15 @@ class MinioBlobStore:
             try:
                 _check_size(key, int(response.headers["Content-Length"]), max_bytes)
                 return response.read()
+            finally:
+                response.close()
+                response.release_conn()
+
+    def read(self, key: str) -> Iterator[bytes]:
+        with s3_errors(key):
+            response = self._client.get_object(self._bucket, _checked(key))
+            try:
+                yield from response.stream(_PIECE_BYTES)
             finally:
                 response.close()
                 response.release_conn()
@@ -242,7 +322,16 @@ def _listing_order(entry: os.DirEntry[str]) -> str:
     return f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
 
 
-def s3_client(settings: BlobSettings, access_key: SecretStr, secret_key: SecretStr) -> Minio:
+def s3_pool() -> urllib3.PoolManager:
+    """Connections with time-outs; none is open yet."""
+    return urllib3.PoolManager(
+        timeout=urllib3.Timeout(connect=5, read=30), retries=urllib3.Retry(total=2, backoff_factor=0.2), maxsize=32
+    )
+
+
+def s3_client(
+    settings: BlobSettings, access_key: SecretStr, secret_key: SecretStr, pool: urllib3.PoolManager | None = None
+) -> Minio:
     """A client of the S3 server that the settings name, with time-outs; nothing is connected yet."""
     return Minio(
         settings.endpoint,
@@ -250,9 +339,7 @@ def s3_client(settings: BlobSettings, access_key: SecretStr, secret_key: SecretS
         secret_key=secret_key.get_secret_value(),
         secure=settings.secure,
         region=settings.region,
-        http_client=urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=5, read=30), retries=urllib3.Retry(total=2, backoff_factor=0.2), maxsize=32
-        ),
+        http_client=pool or s3_pool(),
     )
 
 
@@ -266,6 +353,19 @@ def _checked(key: str) -> str:
 def _check_size(key: str, size_bytes: int, max_bytes: int) -> None:
     if size_bytes > max_bytes:
         raise TooLarge(f"{size_bytes:,} bytes; the limit is {max_bytes:,} (blob {key})")
+
+
+@contextmanager
+def _written_beside(path: Path, source: BinaryIO) -> Iterator[str]:
+    """The name of a file with these bytes in the folder of `path`, gone again unless it was moved."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".put-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            shutil.copyfileobj(source, file, _PIECE_BYTES)
+        yield temporary
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _disk_error(error: OSError, path: Path) -> BlobStoreUnavailable | DiskFull:

@@ -15,6 +15,8 @@ from sqlmodel import Session, create_engine
 from schemas.errors import DiskFull, InvalidInput, StoreUnavailable, TamperwatchError
 
 _SQLITE_BUSY_TIMEOUT_S = 30
+# A process that stands still, or a machine that is gone, in mid-transaction: its row locks stop all others no longer than this.
+_PG_IDLE_TIMEOUT_MS = 20_000
 _PG_DISK_FULL = "53100"
 _WRITES = "tamperwatch_writes"
 
@@ -67,7 +69,10 @@ def _engine(url: str) -> Engine:
         if dialect == "postgresql":
             # What claims and cursors were proven under, whatever the server's default is.
             level = "READ COMMITTED"
-            return create_engine(url, pool_pre_ping=True, isolation_level=level, connect_args={"connect_timeout": 10})
+            connect = {"connect_timeout": 10, "options": f"-c idle_in_transaction_session_timeout={_PG_IDLE_TIMEOUT_MS}"}
+            if "options" in make_url(url).query:
+                del connect["options"]  # the URL's own
+            return create_engine(url, pool_pre_ping=True, isolation_level=level, connect_args=connect)
     except ArgumentError as error:
         raise InvalidInput(f"TAMPERWATCH_DATABASE_URL is not a database URL: {error}") from error
     raise InvalidInput(f"TAMPERWATCH_DATABASE_URL names '{dialect}'; sqlite and postgresql+psycopg are supported")

@@ -20,6 +20,7 @@ class ExportFilter:
     Attributes:
         since, until: stored at or after, and before, this time.
         profiles: deliveries by name; `schemas.tables.OWN_PICTURE` is the picture as submitted.
+        source_profile: the network the pictures were taken from.
     """
 
     since: datetime | None = None
@@ -27,6 +28,7 @@ class ExportFilter:
     verdict: Verdict | None = None
     model_version: str | None = None
     profiles: tuple[str, ...] | None = None
+    source_profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class ExportRow:
     cursor: int
     image: str
     sha256: str | None
+    source_profile: str | None
     profile: str
     score: float
     verdict: Verdict
@@ -52,6 +55,7 @@ class ExportRow:
     job_id: uuid.UUID
     submission: str | None
     client_ref: str | None
+    reused_from: int | None
     mask_png: bytes = b""
 
 
@@ -66,10 +70,10 @@ def export_page(
     """
     result = AuditResult
     columns: list[Any] = [
-        result.id, AuditJob.source, AuditJob.sha256, result.profile, result.score, result.verdict, result.second_score,
-        result.stable, result.area, result.mask_agreement, result.regions, result.model_version, result.width_px,
-        result.height_px, result.latency_ms, result.created_at, result.job_id, AuditJob.submission, AuditJob.client_ref,
-        result.mask_png if masks else literal(b""),
+        result.id, AuditJob.source, AuditJob.sha256, AuditJob.source_profile, result.profile, result.score, result.verdict,
+        result.second_score, result.stable, result.area, result.mask_agreement, result.regions, result.model_version,
+        result.width_px, result.height_px, result.latency_ms, result.created_at, result.job_id, AuditJob.submission,
+        AuditJob.client_ref, result.reused_from, result.mask_png if masks else literal(b""),
     ]  # fmt: skip
     query = sqlalchemy.select(*columns).join(AuditJob, col(AuditJob.id) == col(result.job_id))
     query = query.where(col(result.id) > after, col(result.id) <= last, *_conditions(wanted))
@@ -89,4 +93,6 @@ def _conditions(wanted: ExportFilter) -> list[ColumnElement[bool]]:
         conditions.append(col(AuditResult.model_version) == wanted.model_version)
     if wanted.profiles is not None:
         conditions.append(col(AuditResult.profile).in_(wanted.profiles))
+    if wanted.source_profile is not None:
+        conditions.append(col(AuditJob.source_profile) == wanted.source_profile)
     return conditions

@@ -1,4 +1,4 @@
-"""The order in which results become readable, so that a reader who goes by id neither skips nor repeats one.
+"""The order in which rows become readable, so that a reader who goes by id neither skips nor repeats one.
 
 Ids are drawn when a row is inserted but rows are seen when their transaction commits. On PostgreSQL a lower id may
 therefore appear after a higher one was read. Every transaction that may still bring one holds ROW EXCLUSIVE on the
@@ -21,11 +21,12 @@ from schemas.tables import AuditResult
 PATIENCE_S = 15.0
 _FIRST_PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.1
+_RESULTS = "audit_result"
 
 # IS DISTINCT FROM: a prepared transaction has no process.
 _WRITERS = text("""
     SELECT virtualtransaction FROM pg_locks
-    WHERE locktype = 'relation' AND relation = 'audit_result'::regclass AND mode = 'RowExclusiveLock' AND granted
+    WHERE locktype = 'relation' AND relation = CAST(:table AS regclass) AND mode = 'RowExclusiveLock' AND granted
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND pid IS DISTINCT FROM pg_backend_pid()
 """)
@@ -42,8 +43,8 @@ def newest_result(session: Session, patience_s: float = PATIENCE_S) -> int:
     return newest
 
 
-def wait_for_writers(session: Session, patience_s: float = PATIENCE_S) -> None:
-    """Wait until every transaction that has written results and is open now has ended; those that begin later don't count.
+def wait_for_writers(session: Session, patience_s: float = PATIENCE_S, table: str = _RESULTS) -> None:
+    """Wait until every transaction that has written to a table and is open now has ended; those that begin later don't count.
 
     Raises:
         StoreUnavailable: one of them is still open after `patience_s`.
@@ -51,18 +52,18 @@ def wait_for_writers(session: Session, patience_s: float = PATIENCE_S) -> None:
     # SQLite has one writer, whose ids are therefore seen in their order.
     if session.get_bind().dialect.name != "postgresql":
         return
-    open_now = _writers(session)
+    open_now = _writers(session, table)
     deadline, pause_s = time.monotonic() + patience_s, _FIRST_PAUSE_S
     while open_now:
         if time.monotonic() >= deadline:
             raise StoreUnavailable(
-                f"a transaction that writes results has been open for over {patience_s:g} s, and results are only read in "
+                f"a transaction that writes to {table} has been open for over {patience_s:g} s, and its rows are only read in "
                 "order; pg_stat_activity shows it, pg_terminate_backend ends it"
             )
         time.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        open_now &= _writers(session)
+        open_now &= _writers(session, table)
 
 
-def _writers(session: Session) -> set[str]:
-    return set(session.connection().execute(_WRITERS).scalars())
+def _writers(session: Session, table: str) -> set[str]:
+    return set(session.connection().execute(_WRITERS, {"table": table}).scalars())

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, bindparam, or_, update
+from sqlalchemy import ColumnElement, Select, Update, bindparam, or_, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, select
 
@@ -25,6 +25,7 @@ class NewJob:
     Attributes:
         client_ref: the submitter's own name for this request; the same name is never audited twice.
         source_profile: the network the picture was taken from, where the submitter knows.
+        url: where a worker fetches the bytes, in place of `sha256`.
     """
 
     source: str
@@ -36,6 +37,7 @@ class NewJob:
     profiles: tuple[str, ...] = ()
     source_profile: str | None = None
     error: ErrorRecord | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,23 @@ class Claim:
     Attributes:
         attempt: which try this is, from 1.
         fence: the number under which the job may be ended or let go. A later claim has a higher one, and makes this void.
+        sha256: of the job's picture, as its row has it: empty until a picture named by its URL was fetched.
+        explained: whether an earlier attempt told why it failed. Attempts that told nothing died.
     """
 
     attempt: int
     fence: int
+    sha256: str | None = None
+    explained: bool = False
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The results of a claimed job, which may end with them."""
+
+    job_id: uuid.UUID
+    fence: int
+    results: Sequence[AuditResult]
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,7 @@ def add_jobs(session: Session, new_jobs: Sequence[NewJob]) -> list[AuditJob]:
         job = known[new.client_ref]
         job.submission = new.submission
         if job.state is JobState.FAILED and new.error is None:
-            job.sha256, job.source, job.source_profile = new.sha256, new.source, new.source_profile
+            job.sha256, job.url, job.source, job.source_profile = new.sha256, new.url, new.source, new.source_profile
             _requeue(job)
         if not job.state.ended:
             to_send[job.id] = job
@@ -106,21 +121,30 @@ def claim_job(session: Session, message: AuditMessage, lease_s: float = 120.0) -
     holder be alive after all, the fence keeps its late outcome out. So is a claim from further ahead than `lease_s`,
     which a clock set back leaves behind. A message that came without a row (a foreign producer's) gets one.
     """
-    for _ in range(2):
-        claim = _take(session, message.job_id, lease_s)
-        if claim is not None:
-            return claim
-        row = session.connection().execute(select(_JOBS.c.state, _JOBS.c.claimed_at).where(_JOBS.c.id == message.job_id)).first()
-        if row is not None:
-            return None if row.state.ended else Held(_left_s(row.claimed_at, lease_s))
+    return claim_jobs(session, [message], lease_s)[0]
+
+
+def claim_jobs(session: Session, messages: Sequence[AuditMessage], lease_s: float = 120.0) -> list[Claim | Held | None]:
+    """Claim many jobs as `claim_job` claims one, with as many statements; the answers are in the messages' order.
+
+    Of two messages for the same job the first gets it.
+    """
+    wanted = {message.job_id: message for message in messages}
+    claims = _take(session, list(wanted), lease_s)
+    standing = _standing(session, [job_id for job_id in wanted if job_id not in claims], lease_s)
+    foreign = [message for job_id, message in wanted.items() if job_id not in claims and job_id not in standing]
+    for message in foreign:
         _add_foreign(session, message)
-    return Held(0.0)
+    claims |= _take(session, [message.job_id for message in foreign], lease_s)
+    # Neither claimed nor standing: another hand took it this moment.
+    return [claims.pop(job_id, None) or standing.get(job_id, Held(lease_s)) for job_id in (each.job_id for each in messages)]
 
 
 def finish_job(session: Session, job_id: uuid.UUID, results: Sequence[AuditResult], fence: int | None = None) -> bool:
     """End a job as DONE and store its results, in the caller's one transaction.
 
     Args:
+        results: none where they are in the store already.
         fence: of the claim under which the results were made; None where nobody claims the job.
 
     Returns:
@@ -129,8 +153,23 @@ def finish_job(session: Session, job_id: uuid.UUID, results: Sequence[AuditResul
     if not _move(session, job_id, JobState.DONE, None, fence):
         return False
     rows = [result.model_dump(exclude={"id"}) for result in results]
-    session.connection().execute(_upsert_results(session.get_bind().dialect.name), rows)
+    if rows:
+        session.connection().execute(upsert_results(session.get_bind().dialect.name), rows)
     return True
+
+
+def finish_jobs(session: Session, finished: Sequence[Finished]) -> list[bool]:
+    """End many claimed jobs as `finish_job` ends one, with two statements, and return which of them this call ended."""
+    at = now()
+    held = [(each.job_id, each.fence) for each in finished]
+    values = {"job_ids": [job_id for job_id, _ in held], "held": held, "updated_at": at, "finished_at": at}
+    ended = {tuple(row) for row in session.connection().execute(_finish(), values)} if finished else set()
+    rows = [
+        result.model_dump(exclude={"id"}) for each in finished if (each.job_id, each.fence) in ended for result in each.results
+    ]
+    if rows:
+        session.connection().execute(upsert_results(session.get_bind().dialect.name), rows)
+    return [pair in ended for pair in held]
 
 
 def fail_job(session: Session, job_id: uuid.UUID, error: ErrorRecord, fence: int | None = None) -> bool:
@@ -148,6 +187,30 @@ def give_back_job(session: Session, job_id: uuid.UUID, fence: int) -> None:
     ours = (_JOBS.c.id == job_id, _JOBS.c.state == JobState.RUNNING, _JOBS.c.fence == fence)
     back = {"state": JobState.QUEUED, "claimed_at": None, "attempts": _JOBS.c.attempts - 1, "updated_at": now()}
     session.connection().execute(update(_JOBS).where(*ours).values(back))
+
+
+def record_picture(session: Session, job_id: uuid.UUID, sha256: str, size_bytes: int, fence: int) -> bool:
+    """Note which bytes lay under a job's URL, once they are in the blob store; False if the job is no longer ours."""
+    picture = Picture(sha256=sha256, bytes=size_bytes)
+    insert = _insert(session.get_bind().dialect.name, Picture).on_conflict_do_nothing()
+    session.execute(insert, [picture.model_dump()])
+    ours = (_JOBS.c.id == job_id, _JOBS.c.state == JobState.RUNNING, _JOBS.c.fence == fence)
+    return session.connection().execute(update(_JOBS).where(*ours).values(sha256=sha256)).rowcount > 0
+
+
+@functools.cache
+def upsert_results(dialect: str, rows: Select[Any] | None = None) -> Any:
+    """INSERT results, in place of those of the same job, version and profile.
+
+    Args:
+        rows: gives every column but the id, in the table's order; None where the values come with the execution.
+    """
+    statement = _insert(dialect, AuditResult)
+    if rows is not None:
+        statement = statement.from_select([column.name for column in _RESULTS.c if column.name != "id"], rows, False)
+    keys = ["job_id", "model_version", "profile"]
+    replaced = {column.name: statement.excluded[column.name] for column in _RESULTS.c if column.name not in ("id", *keys)}
+    return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
 
 
 def touch_jobs(session: Session, job_ids: Iterable[uuid.UUID]) -> None:
@@ -179,6 +242,7 @@ def _job_row(new: NewJob) -> AuditJob:
         submission=new.submission,
         source=new.source,
         sha256=new.sha256,
+        url=new.url,
         queue=new.queue,
         profiles=list(new.profiles),
         source_profile=new.source_profile,
@@ -195,11 +259,24 @@ def _requeue(job: AuditJob) -> None:
     job.error_code = job.error_message = None
 
 
-def _take(session: Session, job_id: uuid.UUID, lease_s: float) -> Claim | None:
+def _take(session: Session, job_ids: Sequence[uuid.UUID], lease_s: float) -> dict[uuid.UUID, Claim]:
+    """Claim what is free of these jobs."""
+    if not job_ids:
+        return {}
     at, lease = now(), timedelta(seconds=lease_s)
-    values = {"job_id": job_id, "updated_at": at, "claimed_at": at, "lapsed": at - lease, "ahead": at + lease}
-    row = session.connection().execute(_claim(), values).first()
-    return None if row is None else Claim(row.attempts, row.fence)
+    # In order, or on PostgreSQL two workers with the same duplicates could wait for each other.
+    values = {"job_ids": sorted(job_ids), "updated_at": at, "claimed_at": at, "lapsed": at - lease, "ahead": at + lease}
+    rows = session.connection().execute(_claim(), values).all()
+    return {row.id: Claim(row.attempts, row.fence, row.sha256, row.error_code is not None) for row in rows}
+
+
+def _standing(session: Session, job_ids: Sequence[uuid.UUID], lease_s: float) -> dict[uuid.UUID, Held | None]:
+    """Why these jobs could not be claimed: another hand has them, or, None, they have ended. Jobs without a row are left out."""
+    if not job_ids:
+        return {}
+    columns = select(_JOBS.c.id, _JOBS.c.state, _JOBS.c.claimed_at).where(_JOBS.c.id.in_(job_ids))
+    rows = session.connection().execute(columns).all()
+    return {row.id: None if row.state.ended else Held(_left_s(row.claimed_at, lease_s)) for row in rows}
 
 
 def _left_s(claimed_at: datetime | None, lease_s: float) -> float:
@@ -213,12 +290,13 @@ def _add_foreign(session: Session, message: AuditMessage) -> None:
         id=message.job_id,
         source=message.source,
         sha256=message.sha256,
+        url=message.url,
         queue=message.queue,
         profiles=list(message.profiles),
         source_profile=message.source_profile,
     )
-    picture = Picture(sha256=message.sha256, bytes=0)
-    for row in (picture, job):
+    pictures = [Picture(sha256=message.sha256, bytes=0)] if message.sha256 else []
+    for row in (*pictures, job):
         insert = _insert(session.get_bind().dialect.name, type(row)).on_conflict_do_nothing()
         session.execute(insert, [row.model_dump()])
 
@@ -227,9 +305,8 @@ def _move(session: Session, job_id: uuid.UUID, target: JobState, error: ErrorRec
     """Take a job to another state, with the reason; False if its state or its fence does not allow that."""
     at = now()
     values = {
-        "job_id": job_id,
+        "job_ids": [job_id],
         "updated_at": at,
-        "claimed_at": None,
         "finished_at": at if target.ended else None,
         "error_code": error.code if error else None,
         "error_message": error.message if error else None,
@@ -244,32 +321,40 @@ _RESULTS = SQLModel.metadata.tables["audit_result"]
 
 
 def _from_sources(target: JobState, *only: ColumnElement[bool]) -> Update:
-    """UPDATE the job `job_id` to `target`, if its state allows that. Out of an end only a person leads (`storage.recovery`)."""
+    """UPDATE the jobs `job_ids` to `target`, where their state allows that.
+
+    Out of an end only a person leads (`storage.recovery`).
+    """
     allowed = _JOBS.c.state.in_([state for state in JobState.sources_of(target) if not state.ended])
-    moved: dict[str, Any] = {name: bindparam(name) for name in ("updated_at", "claimed_at")}
-    return update(_JOBS).where(_JOBS.c.id == bindparam("job_id"), allowed, *only).values(moved | {"state": target})
+    named = _JOBS.c.id.in_(bindparam("job_ids", expanding=True))
+    return update(_JOBS).where(named, allowed, *only).values({"updated_at": bindparam("updated_at"), "state": target})
 
 
 @functools.cache
 def _claim() -> Any:
     claimed_at = _JOBS.c.claimed_at
     free = or_(claimed_at.is_(None), claimed_at <= bindparam("lapsed"), claimed_at > bindparam("ahead"))
-    counted = {"attempts": _JOBS.c.attempts + 1, "fence": _JOBS.c.fence + 1}
-    return _from_sources(JobState.RUNNING, free).values(counted).returning(_JOBS.c.attempts, _JOBS.c.fence)
+    counted = {"attempts": _JOBS.c.attempts + 1, "fence": _JOBS.c.fence + 1, "claimed_at": bindparam("claimed_at")}
+    columns = (_JOBS.c.id, _JOBS.c.attempts, _JOBS.c.fence, _JOBS.c.sha256, _JOBS.c.error_code)
+    return _from_sources(JobState.RUNNING, free).values(counted).returning(*columns)
+
+
+@functools.cache
+def _finish() -> Any:
+    # Beside the ids, which the index finds: no database is sure to find pairs.
+    held = tuple_(_JOBS.c.id, _JOBS.c.fence).in_(bindparam("held", expanding=True))
+    cleared = dict.fromkeys(("claimed_at", "error_code", "error_message"))
+    ended = _from_sources(JobState.DONE, _JOBS.c.state == JobState.RUNNING, held).values(
+        cleared | {"finished_at": bindparam("finished_at")}
+    )
+    return ended.returning(_JOBS.c.id, _JOBS.c.fence)
 
 
 @functools.cache
 def _transition(target: JobState, fenced: bool) -> Update:
     held = (_JOBS.c.state == JobState.RUNNING, _JOBS.c.fence == bindparam("held_fence")) if fenced else ()
-    return _from_sources(target, *held).values({name: bindparam(name) for name in ("error_code", "error_message", "finished_at")})
-
-
-@functools.cache
-def _upsert_results(dialect: str) -> Any:
-    statement = _insert(dialect, AuditResult)
-    keys = ["job_id", "model_version", "profile"]
-    replaced = {column.name: statement.excluded[column.name] for column in _RESULTS.c if column.name not in ("id", *keys)}
-    return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
+    given: dict[str, Any] = {name: bindparam(name) for name in ("error_code", "error_message", "finished_at")}
+    return _from_sources(target, *held).values(given | {"claimed_at": None})
 
 
 def _insert(dialect: str, table: type[SQLModel]) -> Any:

@@ -14,6 +14,7 @@ from sqlmodel import Session, SQLModel
 from schemas.errors import BlobMissing
 from schemas.states import JobState
 from schemas.tables import AuditJob, now
+from storage import pseudo_masks
 from storage.blobs import BlobStore, StoredBlob, picture_key
 from storage.database import Database
 from storage.recovery import requeue_jobs
@@ -32,6 +33,7 @@ class Disagreement(StrEnum):
     ROW_WITHOUT_BLOB = "row without blob"  # the picture's row goes; a job that still waits for it fails as blob_missing
     DONE_WITHOUT_RESULT = "done without result"  # audited anew
     RESULT_WITHOUT_JOB = "result without job"  # deleted
+    MASK_WITHOUT_ROW = "pseudo-mask without row"  # deleted; one without its bytes is made again when it is next wanted
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Finding:
     """One disagreement.
 
     Attributes:
-        name: the picture's sha256, the job's id or the result's number.
+        name: the picture's sha256, the job's id, the result's number or the pseudo-mask's key.
         repaired: whether it was mended just now.
         to_send: a job that was put back on its queue and needs a message.
     """
@@ -65,6 +67,7 @@ def check(database: Database, blobs: BlobStore, grace_s: float, repair: bool = F
     yield from _check_pictures(database, blobs, grace_s, repair)
     yield from _check_done(database, repair)
     yield from _check_results(database, repair)
+    yield from _check_masks(database, blobs, grace_s, repair)
 
 
 def _check_pictures(database: Database, blobs: BlobStore, grace_s: float, repair: bool) -> Iterator[Finding]:
@@ -169,3 +172,16 @@ def _check_results(database: Database, repair: bool) -> Iterator[Finding]:
             with database.write() as session:
                 session.connection().execute(delete(_RESULTS).where(_RESULTS.c.id == number))
         yield Finding(Disagreement.RESULT_WITHOUT_JOB, str(number), repair)
+
+
+def _check_masks(database: Database, blobs: BlobStore, grace_s: float, repair: bool) -> Iterator[Finding]:
+    young_from = now() - timedelta(seconds=grace_s)
+    old = (blob.key for blob in blobs.list(pseudo_masks.FOLDER) if blob.put_at < young_from and pseudo_masks.is_key(blob.key))
+    while keys := list(itertools.islice(old, _PAGE)):
+        with database.read() as session:
+            known = pseudo_masks.with_rows(session, keys)
+        for key in keys:
+            if key not in known and blobs.exists(key):
+                if repair:
+                    blobs.delete(key)
+                yield Finding(Disagreement.MASK_WITHOUT_ROW, key, repair)

@@ -2,13 +2,13 @@
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import and_, func, or_
+from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, col, select
 
-from schemas.states import JobState, Verdict
+from schemas.states import AuditQueue, JobState, Verdict
 from schemas.tables import OWN_PICTURE, AuditJob, AuditResult
 from storage.feed import PATIENCE_S, wait_for_writers
 
@@ -23,6 +23,34 @@ class AuditedJob:
     @property
     def own(self) -> AuditResult | None:
         return self.results.get(OWN_PICTURE)
+
+
+@dataclass(frozen=True)
+class QueueLoad:
+    """The unfinished jobs of one queue, as the store knows them.
+
+    Attributes:
+        queued: jobs that nobody holds: their message waits, is on its way round again, or is lost.
+        running: jobs in some worker's hand.
+        oldest: when the oldest of those queued was submitted; None if there are none.
+    """
+
+    queued: int = 0
+    running: int = 0
+    oldest: datetime | None = None
+
+
+def queue_loads(session: Session) -> dict[AuditQueue, QueueLoad]:
+    """The unfinished jobs by queue, all queues named. Reads each of them: ask no more often than every few seconds."""
+    state, queue = col(AuditJob.state), col(AuditJob.queue)
+    query = select(queue, state, func.count(), func.min(col(AuditJob.created_at))).where(
+        state.in_([JobState.QUEUED, JobState.RUNNING])
+    )
+    loads = dict.fromkeys(AuditQueue, QueueLoad())
+    for name, stands, count, oldest in session.exec(query.group_by(queue, state)):
+        changes = {"queued": count, "oldest": oldest} if stands is JobState.QUEUED else {"running": count}
+        loads[name] = replace(loads[name], **changes)
+    return loads
 
 
 def job_counts(session: Session, submission: str | None = None) -> dict[JobState, int]:
@@ -65,9 +93,16 @@ def ended_jobs(session: Session, submission: str, since: tuple[datetime, uuid.UU
 
 
 def read_results(
-    session: Session, after: int, limit: int = 100, verdict: Verdict | None = None, patience_s: float = PATIENCE_S
+    session: Session,
+    after: int,
+    limit: int = 100,
+    verdict: Verdict | None = None,
+    patience_s: float = PATIENCE_S,
+    source_profile: str | None = None,
 ) -> list[AuditedJob]:
     """Results as submitted with an id above the cursor `after`, in the order of their ids, each with its profiles.
+
+    `verdict` and `source_profile`, where given, are those of all results that are wanted.
 
     Whoever goes on from the last id of each page meets every result exactly once, whatever is written meanwhile
     (`storage.feed` says how). An empty page means that there is nothing more yet.
@@ -78,6 +113,8 @@ def read_results(
     wanted = [col(AuditResult.id) > after, col(AuditResult.profile) == OWN_PICTURE]
     if verdict is not None:
         wanted.append(col(AuditResult.verdict) == verdict)
+    if source_profile is not None:
+        wanted.append(of_source_profile(source_profile))
     up_to = session.exec(select(col(AuditResult.id)).where(*wanted).order_by(col(AuditResult.id)).limit(limit)).all()
     if not up_to:
         return []
@@ -88,9 +125,41 @@ def read_results(
     return _with_jobs(session, own)
 
 
-def failed_jobs(session: Session, limit: int = 100) -> list[AuditJob]:
-    """The jobs that failed last."""
+def newest_audit(session: Session, sha256: str) -> AuditedJob | None:
+    """The job with results that ended last of those that were for this picture."""
+    done = select(AuditJob).where(col(AuditJob.sha256) == sha256, col(AuditJob.state) == JobState.DONE)
+    job = session.exec(
+        done.where(col(AuditJob.finished_at).is_not(None)).order_by(col(AuditJob.finished_at).desc()).limit(1)
+    ).first()
+    return None if job is None else _with_results(session, [job])[0]
+
+
+def audited_of_result(session: Session, number: int) -> AuditedJob | None:
+    """The job of one result, by its number, with all its results."""
+    result = session.get(AuditResult, number)
+    job = None if result is None else session.get(AuditJob, result.job_id)
+    return None if job is None else _with_results(session, [job])[0]
+
+
+def result_numbered(session: Session, number: int) -> AuditedJob | None:
+    """One result as submitted, by its number, with its job and the simulated deliveries by the same model version."""
+    own = session.get(AuditResult, number)
+    found = _with_jobs(session, [own]) if own is not None and own.profile == OWN_PICTURE else []
+    return found[0] if found else None
+
+
+def of_source_profile(name: str) -> ColumnElement[bool]:
+    """The results whose pictures were taken from this network."""
+    # By the job of each result met, which is cheap; through a join the database might gather all of the network's jobs first.
+    job = select(col(AuditJob.id)).where(col(AuditJob.id) == col(AuditResult.job_id), col(AuditJob.source_profile) == name)
+    return job.exists()
+
+
+def failed_jobs(session: Session, limit: int = 100, source_profile: str | None = None) -> list[AuditJob]:
+    """The jobs that failed last, of pictures taken from one network if it is named."""
     query = select(AuditJob).where(AuditJob.state == JobState.FAILED)
+    if source_profile is not None:
+        query = query.where(AuditJob.source_profile == source_profile)
     return list(session.exec(query.order_by(col(AuditJob.updated_at).desc()).limit(limit)))
 
 

@@ -37,7 +37,7 @@ class FailedJobs:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The WHERE clause. A job that was refused before its bytes were stored has nothing to send."""
-        wanted: list[ColumnElement[bool]] = [col(AuditJob.state) == JobState.FAILED, col(AuditJob.sha256).is_not(None)]
+        wanted: list[ColumnElement[bool]] = [col(AuditJob.state) == JobState.FAILED, _has_picture()]
         if self.codes:
             wanted.append(col(AuditJob.error_code).in_(self.codes))
         if self.submission is not None:
@@ -114,11 +114,13 @@ def any_lost(session: Session, older_than_s: float) -> bool:
 
 
 def take_lost(session: Session, queues: Iterable[AuditQueue], older_than_s: float, limit: int = _BATCH) -> list[AuditJob]:
-    """Jobs of these queues that have neither ended nor moved for this long, oldest first, marked as sent just now.
+    """Jobs that have neither ended nor moved for this long, oldest first, marked as sent just now.
 
-    Two sweepers at once take different ones.
+    Of those that nobody has claimed, only the ones of these queues: elsewhere they may be waiting their turn. A claimed one
+    has had its turn; in a queue that never empties it would wait for ever. Two sweepers at once take different ones.
     """
-    query = _lost(older_than_s).where(col(AuditJob.queue).in_(list(queues))).order_by(col(AuditJob.updated_at)).limit(limit)
+    may_wait = or_(col(AuditJob.queue).in_(list(queues)), col(AuditJob.state) == JobState.RUNNING)
+    query = _lost(older_than_s).where(may_wait).order_by(col(AuditJob.updated_at)).limit(limit)
     lost = list(session.exec(query.with_for_update(skip_locked=True)))
     session.expunge_all()
     touch_jobs(session, [job.id for job in lost])
@@ -127,8 +129,15 @@ def take_lost(session: Session, queues: Iterable[AuditQueue], older_than_s: floa
 
 def _lost(older_than_s: float) -> SelectOfScalar[AuditJob]:
     unfinished = col(AuditJob.state).in_([state for state in JobState if not state.ended])
-    before = now() - timedelta(seconds=older_than_s)
-    return select(AuditJob).where(unfinished, col(AuditJob.updated_at) < before, col(AuditJob.sha256).is_not(None))
+    at, age = now(), timedelta(seconds=older_than_s)
+    # What moved far in the future was moved by a clock that has been set back since; it must not wait until then.
+    long_ago = or_(col(AuditJob.updated_at) < at - age, col(AuditJob.updated_at) > at + age)
+    return select(AuditJob).where(unfinished, long_ago, _has_picture())
+
+
+def _has_picture() -> ColumnElement[bool]:
+    """Whether there is anything to send: a job that was refused before its bytes were stored names none."""
+    return or_(col(AuditJob.sha256).is_not(None), col(AuditJob.url).is_not(None))
 
 
 def _kinds(root: type[TamperwatchError]) -> Iterator[type[TamperwatchError]]:

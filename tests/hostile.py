@@ -109,6 +109,13 @@ def jpeg_of_size(width_px: int, height_px: int, precision_bits: int = 8) -> byte
     return bytes(data)
 
 
+def jpeg_of_scans(scans: int) -> bytes:
+    """A progressive picture whose last scan, a few bytes, comes again and again: the decoder goes over all pixels each time."""
+    data = jpeg(progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (scans - data.count(b"\xff\xda")) + data[-2:]
+
+
 def adobe_cmyk_jpeg() -> bytes:
     """CMYK as Photoshop writes it: inverted, and said so in an APP14 segment."""
     return encoded(drawn().convert("CMYK"), "JPEG", quality=95, subsampling=0)
@@ -229,6 +236,8 @@ def _srgb() -> bytes:
 PICTURES = (
     Sound("baseline.jpg", jpeg),
     Sound("progressive.jpeg", lambda: jpeg(progressive=True)),
+    Sound("hundred-scans.jpg", lambda: jpeg_of_scans(100)),
+    Sound("film-behind.jpg", lambda: jpeg(progressive=True) + b"\xff\xda\x00\x08" * 1000),
     Sound("grey.jpg", lambda: encoded(drawn().convert("L"), "JPEG")),
     Sound("cmyk-adobe.jpg", adobe_cmyk_jpeg),
     Sound("cmyk-unmarked.jpg", unmarked_cmyk_jpeg),
@@ -290,6 +299,7 @@ BROKEN = (
     Broken("signature-only.png", lambda: b"\x89PNG\r\n\x1a\n", "decode_failed"),
     Broken("half.jpg", _half(_noise("JPEG", quality=95)), "decode_failed"),
     Broken("half-progressive.jpg", _half(_noise("JPEG", quality=95, progressive=True)), "decode_failed"),
+    Broken("scan-bomb.jpg", lambda: jpeg_of_scans(101), "decode_failed"),
     Broken("half.png", _half(_noise("PNG")), "decode_failed"),
     Broken("half.webp", _half(_noise("WEBP", lossless=True)), "decode_failed"),
     Broken("half.gif", _half(_noise("GIF")), "decode_failed"),

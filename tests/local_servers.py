@@ -43,17 +43,32 @@ def free_ports(count: int) -> list[int]:
 @contextlib.contextmanager
 def local_redis(folder: Path) -> Iterator[str]:
     """The redis-server of the embedded stack, on TCP; yields its URL."""
+    with running_redis(folder, append_only=False) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def running_redis(folder: Path, append_only: bool) -> Iterator[tuple[str, Child]]:
+    """The same, with or without its append-only file; yields its URL and its process."""
     (port,) = free_ports(1)
-    options = {"--bind": "127.0.0.1", "--port": str(port), "--dir": str(folder), "--save": "", "--appendonly": "no"}
+    options = {"--bind": "127.0.0.1", "--port": str(port), "--dir": str(folder), "--save": ""}
+    options["--appendonly"] = "yes" if append_only else "no"
     argv = [redis_server(), *(part for pair in options.items() for part in pair)]
     with _running("redis", argv, folder) as child:
         _wait_until_ready(child, lambda: redis_answers(f"redis://127.0.0.1:{port}"))
-        yield f"redis://127.0.0.1:{port}"
+        yield f"redis://127.0.0.1:{port}", child
 
 
 @contextlib.contextmanager
 def local_postgres() -> Iterator[str]:
-    """PostgreSQL from the wheel without fsync; yields the URL of its database `postgres`.
+    """PostgreSQL from the wheel without fsync; yields the URL of its database `postgres`."""
+    with running_postgres() as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def running_postgres() -> Iterator[tuple[str, Child]]:
+    """The same; yields its URL and its process.
 
     PostgreSQL refuses to run as root. Root therefore runs it as `nobody`, from a copy that `nobody` may read: the
     wheel's own folder often lies below one that only root may enter.
@@ -89,12 +104,19 @@ def local_postgres() -> Iterator[str]:
         serve = [str(binaries / "postgres"), "-D", str(data), *(f"--{key}={value}" for key, value in settings.items())]
         with _running("postgres", [*as_owner, *serve], folder, stop_signal=signal.SIGQUIT) as child:
             _wait_until_ready(child, lambda: _postgres_answers(url))
-            yield url.replace("postgresql://", "postgresql+psycopg://")
+            yield url.replace("postgresql://", "postgresql+psycopg://"), child
 
 
 @contextlib.contextmanager
 def local_s3(folder: Path) -> Iterator[tuple[str, str, str]]:
     """SeaweedFS with one pair of credentials; yields endpoint, access key and secret key."""
+    with running_s3(folder) as (endpoint, access_key, secret_key, _):
+        yield endpoint, access_key, secret_key
+
+
+@contextlib.contextmanager
+def running_s3(folder: Path) -> Iterator[tuple[str, str, str, Child]]:
+    """The same; yields its process as well."""
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
     identity = {
         "name": "tests",
@@ -116,7 +138,7 @@ def local_s3(folder: Path) -> Iterator[tuple[str, str, str]]:
     argv = [weed_program(), "server", *(f"-{key}={value}" for key, value in options.items())]
     with _running("seaweedfs", argv, folder, stop_signal=signal.SIGKILL) as child:
         _wait_until_ready(child, lambda: _http_answers(f"http://127.0.0.1:{ports['s3.port']}/status"))
-        yield f"127.0.0.1:{ports['s3.port']}", access_key, secret_key
+        yield f"127.0.0.1:{ports['s3.port']}", access_key, secret_key, child
 
 
 @contextlib.contextmanager

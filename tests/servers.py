@@ -81,7 +81,7 @@ def s3_for_tests(folder: Path) -> Iterator[S3Server]:
             server = S3Server(stack.enter_context(container), user, password)
         else:
             server = S3Server(*stack.enter_context(local_s3(folder)))
-        wait_for(lambda: _takes_puts(server), f"accepted put from S3 at {server.endpoint}", _READY_S)
+        wait_for(lambda: takes_puts(server), f"accepted put from S3 at {server.endpoint}", _READY_S)
         yield server
 
 
@@ -151,7 +151,7 @@ def _postgres_answers(url: str) -> bool:
     return True
 
 
-def _takes_puts(server: S3Server) -> bool:
+def takes_puts(server: S3Server) -> bool:
     """SeaweedFS answers seconds before it has a volume to write to."""
     bucket, client = f"probe-{uuid.uuid4().hex}", server.client()
     try:

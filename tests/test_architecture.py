@@ -33,6 +33,22 @@ def test_shared_words_storage_and_the_queue_load_no_engine() -> None:
     assert loaded_by("import " + ", ".join(modules)) == set()
 
 
+def test_the_api_and_its_client_load_no_engine() -> None:
+    assert loaded_by("import web.app, web.server, web.client") == set()
+
+
+def test_the_client_loads_no_server() -> None:
+    server = {"celery", "fastapi", "limits", "openvino", "redis", "uvicorn"}
+    report = f"import sys, web.client; print(*sorted({server!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", report], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
+def test_choosing_measuring_and_judging_load_no_engine() -> None:
+    modules = ("selection", "label_sources", "measurement", "promotion")
+    assert loaded_by("import " + ", ".join(f"scheduler.{name}" for name in modules)) == set()
+
+
 @pytest.mark.slow
 def test_the_command_line_loads_no_torch() -> None:
     assert loaded_by("import cli.main") <= {"openvino"}

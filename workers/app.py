@@ -3,6 +3,7 @@
 Where a setting is not Celery's default, the reason stands beside it; what was measured is in docs/adr/0002-delivery.md.
 """
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from schemas.errors import BrokerUnavailable
 from schemas.messages import AUDIT_TASK, AuditMessage
 from schemas.settings import Settings
 from schemas.states import AuditQueue
+from workers.shares import WeightedOrder, shares_of
 from workers.transport import guard_redis
 
 _EXCHANGE = Exchange("audit", type="direct")
@@ -39,15 +41,18 @@ def make_app(settings: Settings) -> Celery:
         task_reject_on_worker_lost=True,
         # One message a thread: what waits, waits in Redis, where every worker can take it.
         worker_prefetch_multiplier=1,
+        # Threads: the network and the decoders leave the interpreter lock. By its name, since only workers load it.
+        worker_pool="workers.thread_pool:TaskPool",
         worker_soft_shutdown_timeout=settings.worker.shutdown_grace_s,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
         broker_connection_retry_on_startup=True,
         broker_transport_options={
             "visibility_timeout": settings.worker.visibility_timeout_s,
+            # A class or a function, as kombu takes it; each channel makes its own.
+            "queue_order_strategy": functools.partial(WeightedOrder, shares_of(settings.worker)),
             # How soon after the visibility timeout a dead worker's messages are looked for: seconds, not kombu's minutes.
-            "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
+            "unacked_restore_interval": 2,
             # Without time-outs a connection that died silently would wedge the consumer.
             "socket_timeout": 30,
             "socket_keepalive": True,

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import InvalidMessage, TamperwatchError
-from schemas.messages import SOURCE_PROFILE
+from schemas.messages import MAX_URL, SOURCE_PROFILE
 from schemas.records import ErrorRecord
 from schemas.settings import BlobSettings
 from schemas.states import AuditQueue
@@ -21,12 +21,18 @@ _NAME = r"^[^\x00]*$"
 
 
 class ManifestLine(BaseModel):
-    """One line: a picture by its path, its S3 address, or the sha256 under which it is stored already."""
+    """One line: a picture by its path, its S3 address, the sha256 under which it is stored already, or its URL."""
 
     model_config = ConfigDict(extra="forbid")
 
     path: str | None = Field(default=None, min_length=1, max_length=2800, pattern=_NAME, description="file, or s3://bucket/key")
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="of bytes that lie in the blob store")
+    url: str | None = Field(
+        default=None,
+        max_length=MAX_URL,
+        pattern=r"^(?i:https?)://[^\s\x00-\x1f]+$",
+        description="where a worker finds the bytes",
+    )
     name: str | None = Field(default=None, min_length=1, max_length=2800, pattern=_NAME, description="what people will see")
     client_ref: str | None = Field(default=None, min_length=1, max_length=512, pattern=_NAME)
     source_profile: str | None = Field(default=None, pattern=SOURCE_PROFILE)
@@ -35,8 +41,8 @@ class ManifestLine(BaseModel):
 
     @model_validator(mode="after")
     def _names_one_picture(self) -> "ManifestLine":
-        if (self.path is None) == (self.sha256 is None):
-            raise ValueError("give either path or sha256")
+        if [self.path, self.sha256, self.url].count(None) != 2:
+            raise ValueError("give one of path, sha256 and url")
         return self
 
 
@@ -98,13 +104,14 @@ def _source(line: ManifestLine, folder: Path, settings: BlobSettings, buckets: C
     elif line.path is not None:
         content = FileContent(folder / line.path)
     return Source(
-        name=line.name or line.path or line.sha256 or "",
+        name=line.name or line.path or line.sha256 or (line.url or "").partition("?")[0],
         content=content,
         sha256=sha256,
         client_ref=line.client_ref,
         source_profile=line.source_profile,
         queue=line.queue,
         profiles=line.profiles,
+        url=line.url,
     )
 
 

@@ -1,4 +1,4 @@
-"""One picture, door to door: claim, fetch, decode, predict, store. Never raises: every job ends or comes back."""
+"""One message, door to door: claim, audit, store the outcome. Never raises: every job ends or comes back."""
 
 import functools
 import hashlib
@@ -7,39 +7,50 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlmodel import Session
 
-from model import calibration, compress, metrics, preprocess, regions, render, stability
-from model.budget import PixelBudget
-from model.compress import Profile
-from model.predictor import Prediction
-from model.preprocess import PictureLimits, Prepared
-from model.stability import Judgement
-from schemas.errors import BlobCorrupt, InternalError, InvalidMessage, ModelFailed, ModelTimeout, TamperwatchError, WorkerLost
+from schemas.errors import InternalError, InvalidMessage, TamperwatchError, WorkerLost
 from schemas.messages import AuditMessage
-from schemas.records import ErrorRecord, Region
+from schemas.records import ErrorRecord
 from schemas.settings import Settings
-from schemas.states import Verdict
-from schemas.tables import OWN_PICTURE, AuditResult
-from storage import jobs
+from storage import jobs, reuse, similar, telemetry
 from storage.blobs import BlobStore, picture_key
 from storage.database import Database
-from storage.jobs import Claim, Held
+from storage.jobs import Claim, Finished, Held
+from storage.reuse import Answered, ReusePolicy
+from storage.similar import PictureBits
+from workers.auditing import Auditor
 from workers.batching import MicroBatcher
+from workers.canary import Canary
+from workers.company import Company
+from workers.fetching import UrlFetcher
 from workers.runtime import ModelRuntime
+from workers.shadow import Shadow
 
 log = logging.getLogger(__name__)
 
-Change = Callable[[Session], Any]
 Value = TypeVar("Value")
+Answer = TypeVar("Answer")
 _WRITE_WAIT_S = 0.002
-# Whole pictures that are being delivered again, all threads together; beside what `preprocess` allows to be decoded.
-_DELIVERING = PixelBudget(80_000_000)
+# Attempts in company that may end without a word, by the death of the worker, before a picture is suspected of it.
+_UNEXPLAINED_DEATHS = 2
+# A claim is made a moment after its message was taken, so a dead worker's message may come back a moment before its claim
+# has lapsed. Sent away then, it would have to queue again behind all that wait.
+_LAPSES_SOON_S = 3.0
+
+
+class Change(NamedTuple):
+    """One change to the store, and what makes all changes of its kind that share a transaction, with few statements."""
+
+    run: Callable[[Session, Sequence[Any]], Sequence[Any]]
+    value: Any
+
+
+class _Suspect:
+    """A job whose workers died without a word: it is to be taken with nobody beside it."""
 
 
 class AuditPipeline:
@@ -48,14 +59,17 @@ class AuditPipeline:
     def __init__(self, database: Database, blobs: BlobStore, runtime: ModelRuntime, settings: Settings) -> None:
         self._database = database
         self._blobs = blobs
-        self._runtime = runtime
+        self._canary = Canary(database, blobs, settings, runtime.max_batch)
+        self._auditor = Auditor(blobs, runtime, self._canary, settings, self._keep_hash)
+        self._shadow = Shadow(database, blobs, self._auditor, settings) if settings.worker.shadow_version else None
+        self._urls = UrlFetcher(settings)
         self._settings = settings.worker
-        self._limits = PictureLimits(settings.limits.max_bytes, settings.limits.max_pixels)
         self._claims: set[tuple[uuid.UUID, Claim]] = set()
         self._gate = threading.Lock()
+        self._company = Company()
         # One writer a process: SQLite has one write lock anyway, and a batch of outcomes costs one commit.
         self._writer: MicroBatcher[Change, Any] = MicroBatcher(
-            self._write, max_batch=4 * settings.worker.max_batch, max_wait_s=_WRITE_WAIT_S, name="store"
+            self._write, max_batch=4 * runtime.max_batch, max_wait_s=_WRITE_WAIT_S, name="store"
         )
 
     def run(self, payload: object) -> float | None:
@@ -71,36 +85,84 @@ class AuditPipeline:
             message = AuditMessage.parse(payload)
         except InvalidMessage as error:
             log.error("message dropped: %s", error)
+            telemetry.INVALID.inc()
             return None
+        with telemetry.job(message):
+            with self._company.together():
+                answer = self._take(message, alone=False)
+            if not isinstance(answer, _Suspect):
+                return answer
+            with self._company.alone():
+                answer = self._take(message, alone=True)
+            return None if isinstance(answer, _Suspect) else answer
+
+    def writer_busy_for_s(self) -> float | None:
+        """How long the transaction now running has taken, 0 between them; None if the writer's thread is gone."""
+        return self._writer.busy_for_s() if self._writer.alive else None
+
+    def _take(self, message: AuditMessage, alone: bool) -> "float | _Suspect | None":
         try:
-            lease_s = self._settings.visibility_timeout_s
-            claim = self._stored(lambda session: jobs.claim_job(session, message, lease_s))
+            with telemetry.stage("claim"):
+                claim = self._claimed(message)
         except Exception as error:
+            telemetry.UNCLAIMED.inc()
             log.warning("job %s: not claimed, message comes again: %s", message.job_id, error)
             return self._settings.retry_backoff_s
         if claim is None:
             log.info("job %s has already ended; message acknowledged", message.job_id)
+            telemetry.DUPLICATES.labels("ended").inc()
+            return None
+        if isinstance(claim, Answered):
+            telemetry.reused(claim.verdict)
             return None
         if isinstance(claim, Held):
+            telemetry.DUPLICATES.labels("held").inc()
             # Soon, not when the claim lapses: the other hand is most likely done by then, and this message with it.
             return min(claim.free_in_s, self._settings.retry_backoff_s)
+        if not alone and claim.attempt > _UNEXPLAINED_DEATHS and not claim.explained:
+            give_back = functools.partial(jobs.give_back_job, job_id=message.job_id, fence=claim.fence)
+            self._stored(give_back)
+            return _Suspect()
+        telemetry.claimed(claim.attempt)
         with self._holding(message.job_id, claim):
             return self._outcome(message, claim)
+
+    def _claimed(self, message: AuditMessage) -> Claim | Held | Answered | None:
+        """Claim a message's job; if another hand's claim is about to lapse, once it has."""
+        policy = self._auditor.reuse_policy(message.job_id)
+        claim = self._stored_with_others(self._claim, (message, policy))
+        if isinstance(claim, Held) and claim.free_in_s <= _LAPSES_SOON_S:
+            time.sleep(claim.free_in_s)
+            claim = self._stored_with_others(self._claim, (message, policy))
+        return claim
 
     def close(self) -> None:
         """Store what was decided and give back what was not, then stop."""
         with self._gate:
             unfinished, self._claims = self._claims, set()
         for job_id, claim in unfinished:
-            self._writer.submit(functools.partial(jobs.give_back_job, job_id=job_id, fence=claim.fence))
+            give_back = functools.partial(jobs.give_back_job, job_id=job_id, fence=claim.fence)
+            self._writer.submit(Change(_one_by_one, give_back))
         self._writer.close()
+        if self._shadow is not None:
+            self._shadow.close()
+        self._canary.close()
 
     def _outcome(self, message: AuditMessage, claim: Claim) -> float | None:
         try:
             if claim.attempt > self._settings.max_attempts:
                 raise WorkerLost(f"the worker died {claim.attempt - 1} times while it held this picture")
-            results = self._audit(message)
-            if not self._stored(lambda session: jobs.finish_job(session, message.job_id, results, claim.fence)):
+            sha256, data = self._picture(message, claim)
+            if data is not None and self._answered(message, sha256, claim):
+                return None
+            results = self._auditor.audit(message, sha256, data)
+            with telemetry.stage("store"):
+                ours = self._stored_with_others(jobs.finish_jobs, Finished(message.job_id, claim.fence, results))
+            if ours:
+                telemetry.done(results)
+                if self._shadow is not None:
+                    self._shadow.offer(message, sha256, results)
+            else:
                 _log_overtaken(message, claim)
             return None
         except TamperwatchError as error:
@@ -120,77 +182,32 @@ class AuditPipeline:
             with self._gate:
                 self._claims.discard((job_id, claim))
 
-    def _audit(self, message: AuditMessage) -> list[AuditResult]:
-        started = time.perf_counter()
-        data = self._blobs.get(picture_key(message.sha256), self._limits.max_bytes)
-        if hashlib.sha256(data).hexdigest() != message.sha256:
-            raise BlobCorrupt(f"the bytes stored for {message.sha256} are others; store the picture again")
-        views = prepare_views(data, message.profiles, self._runtime.input_size, self._limits)
-        waiting = {name: self._runtime.submit(view.pixels) for name, view in views.items()}
-        predictions = {name: self._answer(future) for name, future in waiting.items()}
-        judgements = {
-            name: stability.judge(self._score(each), self._runtime.card.calibration) for name, each in predictions.items()
-        }
-        judgements[OWN_PICTURE] = self._settled(judgements[OWN_PICTURE], data, views[OWN_PICTURE])
-        latency_ms = (time.perf_counter() - started) * 1000
-        own = predictions[OWN_PICTURE]
-        return [
-            self._result(message, name, prediction, judgements[name], own, views[name], latency_ms)
-            for name, prediction in predictions.items()
-        ]
+    def _picture(self, message: AuditMessage, claim: Claim) -> tuple[str, bytes | None]:
+        """The sha256 of a message's picture, and its bytes where they are at hand because a URL was fetched just now.
 
-    def _settled(self, first: Judgement, data: bytes, own: Prepared) -> Judgement:
-        """What stands after a second look, which only a score near a threshold gets."""
-        thresholds = self._runtime.card.calibration
-        if not stability.near_threshold(first.score, thresholds, self._settings.stability_band):
-            return first
-        (again,) = deliver_views(data, [stability.SECOND_LOOK], own, self._limits)
-        second = self._answer(self._runtime.submit(again.pixels))
-        return stability.judge(first.score, thresholds, self._score(second))
+        Bytes first, then the row, so that what the row names is there. If another hand has the job by now, that hand
+        records what it fetches, and what is audited here will be dropped.
+        """
+        known = message.sha256 or claim.sha256
+        if known is not None:
+            return known, None
+        with telemetry.stage("download"):
+            data = self._urls.fetch(message.url or "")
+        sha256 = hashlib.sha256(data).hexdigest()
+        telemetry.downloaded(sha256)
+        self._blobs.put(picture_key(sha256), data)
+        self._stored(lambda session: jobs.record_picture(session, message.job_id, sha256, len(data), claim.fence))
+        return sha256, data
 
-    def _score(self, prediction: Prediction) -> float:
-        return calibration.score(prediction.score_logit, self._runtime.card.calibration)
-
-    def _result(
-        self,
-        message: AuditMessage,
-        profile: str,
-        prediction: Prediction,
-        judgement: Judgement,
-        own: Prediction,
-        view: Prepared,
-        latency_ms: float,
-    ) -> AuditResult:
-        mask_net = prediction.mask_net
-        return AuditResult(
-            job_id=message.job_id,
-            model_version=self._runtime.card.version,
-            profile=profile,
-            score=judgement.score,
-            verdict=Verdict(judgement.verdict),
-            second_score=judgement.second_score,
-            stable=judgement.stable,
-            area=metrics.alarm_area(mask_net),
-            regions=[
-                Region(box=found.box, score=found.score).model_dump()
-                for found in regions.find_regions(mask_net, view.width_px, view.height_px)
-            ],
-            mask_png=render.mask_png(mask_net),
-            mask_agreement=metrics.mask_agreement(own.mask_net, mask_net),
-            width_px=view.width_px,
-            height_px=view.height_px,
-            latency_ms=latency_ms,
-        )
-
-    def _answer(self, future: Future[Prediction]) -> Prediction:
-        timeout_s = self._settings.predict_timeout_s
-        try:
-            return future.result(timeout=timeout_s)
-        except FutureTimeout as error:
-            future.cancel()
-            raise ModelTimeout(f"the model gave no answer within {timeout_s:g} s") from error
-        except Exception as error:
-            raise ModelFailed(f"the model failed on this picture: {type(error).__name__}: {error}") from error
+    def _answered(self, message: AuditMessage, sha256: str, claim: Claim) -> bool:
+        """Whether the store had the results of a picture whose bytes were known only after they were fetched."""
+        policy = self._auditor.reuse_policy(message.job_id)
+        if policy is None:
+            return False
+        answered = self._stored(lambda session: reuse.answer(session, message, sha256, claim.fence, policy))
+        if answered is not None:
+            telemetry.reused(answered.verdict)
+        return answered is not None
 
     def _failed(self, message: AuditMessage, claim: Claim, error: TamperwatchError) -> float | None:
         """Record an error: the end of the job, or a wait before its next attempt."""
@@ -206,55 +223,56 @@ class AuditPipeline:
             # Whatever it was: a task that raises would be acknowledged, and its message gone.
             log.warning("job %s: outcome not stored, message comes again: %s", message.job_id, store_error)
             return wait_s
-        if not ours:
+        if ours:
+            telemetry.failed(error.code, final, mendable=internal or not error.permanent)
+        else:
             _log_overtaken(message, claim)
         return wait_s if ours and not final else None
 
-    def _stored(self, change: Callable[[Session], Value]) -> Value:
+    def _stored(self, change: Callable[[Session], Answer]) -> Answer:
         """Do one change in the writer's next transaction, and wait until it is committed."""
-        value: Value = self._writer.submit(change).result()
-        return value
+        answer: Answer = self._stored_with_others(_one_by_one, change)
+        return answer
+
+    def _stored_with_others(self, run: Callable[[Session, Sequence[Value]], Sequence[Answer]], value: Value) -> Answer:
+        """The same for what goes together with others of its kind."""
+        answer: Answer = self._writer.submit(Change(run, value)).result()
+        return answer
+
+    def _keep_hash(self, made: PictureBits) -> None:
+        """Written with what else is: no picture waits for its hash, or fails for want of it."""
+        self._writer.submit(Change(similar.store_hashes, made))
+
+    def _claim(
+        self, session: Session, asked: Sequence[tuple[AuditMessage, ReusePolicy | None]]
+    ) -> list[Claim | Held | Answered | None]:
+        answers: dict[int, Claim | Held | Answered | None] = {}
+        # Without a policy: a canary's jobs, which are audited anew, or all of them.
+        for reusing in (True, False):
+            chosen = [number for number, (_, policy) in enumerate(asked) if (policy is not None) is reusing]
+            if chosen:
+                # The newest policy: another model may have gone live since the first was asked for.
+                messages, policy = [asked[number][0] for number in chosen], asked[chosen[-1]][1]
+                found = reuse.claims_or_answers(session, messages, self._settings.visibility_timeout_s, policy)
+                answers |= zip(chosen, found, strict=True)
+        return [answers[number] for number in range(len(asked))]
 
     def _write(self, changes: Sequence[Change]) -> list[Any]:
+        kinds: dict[Any, list[int]] = {}
+        for number, change in enumerate(changes):
+            kinds.setdefault(change.run, []).append(number)
+        answers: dict[int, Any] = {}
         with self._database.write() as session:
-            return [change(session) for change in changes]
+            for run, numbers in kinds.items():
+                answers |= zip(numbers, run(session, [changes[number].value for number in numbers]), strict=True)
+        return [answers[number] for number in range(len(changes))]
+
+
+def _one_by_one(session: Session, changes: Sequence[Callable[[Session], Any]]) -> list[Any]:
+    return [change(session) for change in changes]
 
 
 def _log_overtaken(message: AuditMessage, claim: Claim) -> None:
     """Whoever has the job now brings its outcome, so this message may go."""
+    telemetry.OVERTAKEN.inc()
     log.warning("job %s: claim %d is void, its outcome was dropped: another hand has the job", message.job_id, claim.fence)
-
-
-def prepare_views(data: bytes, profiles: Sequence[str], input_size: int, limits: PictureLimits) -> dict[str, Prepared]:
-    """The picture as submitted, and as each named network would deliver it, ready for the model.
-
-    Raises:
-        PictureError: the bytes are not an acceptable picture.
-        InvalidMessage: a profile's name is unknown.
-    """
-    views = {OWN_PICTURE: preprocess.prepare(data, input_size, limits)}
-    unknown = [name for name in profiles if name not in compress.PROFILES]
-    if unknown:
-        raise InvalidMessage(f"unknown profile {', '.join(unknown)}; known are {', '.join(compress.PROFILES)}")
-    if profiles:
-        delivered = deliver_views(data, [compress.PROFILES[name] for name in profiles], views[OWN_PICTURE], limits)
-        views |= dict(zip(profiles, delivered, strict=True))
-    return views
-
-
-def deliver_views(data: bytes, profiles: Sequence[Profile], own: Prepared, limits: PictureLimits) -> list[Prepared]:
-    """The picture as each of these profiles leaves it, ready for the model; decoded in full once, within the pixel budget.
-
-    Args:
-        data: the picture's bytes.
-        profiles: what it goes through.
-        own: the picture as submitted, for the size of the model's input and the original size, which regions refer to.
-        limits: what the picture may cost.
-
-    Raises:
-        PictureError: the bytes are not an acceptable picture.
-    """
-    with _DELIVERING.hold(own.width_px * own.height_px):
-        image = preprocess.decode(data, limits)
-        inputs = [preprocess.stretch(compress.deliver(image, profile), len(own.pixels)) for profile in profiles]
-    return [Prepared(pixels, own.width_px, own.height_px, "JPEG") for pixels in inputs]

@@ -1,22 +1,19 @@
-"""The loaded student of this process: one device, one batching thread, one watchdog."""
+"""The student that answers in this process, one version after the other, and the watchdog of its device."""
 
 import logging
 import os
 import threading
-from concurrent.futures import Future
-from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from model.card import Card, builtin_directory
-from model.predictor import Prediction, Predictor
-from schemas.errors import EnvironmentMissing
+from model.predictor import Predictor
 from schemas.settings import Settings
 from schemas.tables import ModelVersion
-from storage import registry
+from storage import registry, telemetry
+from storage.blobs import BlobStore
 from storage.database import Database
-from workers.batching import MicroBatcher
+from workers.loaded import Loaded, load
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +22,7 @@ EXIT_HUNG = 70
 
 
 class ModelRuntime:
-    """A predictor behind a micro-batcher."""
+    """The version in use. `swap` puts another in its place between two pictures."""
 
     def __init__(self, predictor: Predictor, settings: Settings) -> None:
         """Warm the engine up, then serve.
@@ -33,50 +30,96 @@ class ModelRuntime:
         Args:
             predictor: the loaded student.
             settings: batch size, waiting time and time limits.
+
+        Raises:
+            DeviceMemoryFull: not even one picture fits into the device's memory.
         """
-        self.card = predictor.card
-        self.input_size = predictor.input_size
-        blank = np.zeros((self.input_size, self.input_size, 3), dtype=np.uint8)
-        for batch in {1, settings.worker.max_batch}:
-            predictor.predict([blank] * batch)
-        self._batcher: MicroBatcher[NDArray[np.uint8], Prediction] = MicroBatcher(
-            predictor.predict, settings.worker.max_batch, settings.worker.max_wait_ms / 1000, name="device"
-        )
+        self._current = Loaded(predictor, settings)
+        self._leaving: list[Loaded] = []
+        self._users = {self._current: 0}
+        self._changed = threading.Condition()
         self._closing = threading.Event()
         watchdog = threading.Thread(target=self._watch, args=(settings.worker.hang_exit_s,), name="watchdog", daemon=True)
         watchdog.start()
 
     @classmethod
-    def live(cls, database: Database, settings: Settings) -> "ModelRuntime":
+    def live(cls, database: Database, blobs: BlobStore, settings: Settings) -> "ModelRuntime":
         """Load the live version, registering the one that ships with the release where there is none.
 
         Raises:
             ModelInvalid: the live version's files are missing or damaged.
             EnvironmentMissing: the engine or device asked for is not there.
+            DeviceMemoryFull: not even one picture fits into the device's memory.
+            StoreUnavailable, BlobStoreUnavailable, DiskFull: the version cannot be looked up, or not fetched.
         """
-        engine = settings.engine
-        folder = directory_of(live_version(database))
-        predictor = Predictor.load(
-            folder, engine.name, device=engine.device, threads=engine.threads, compiled=engine.compiled, exact=engine.exact
-        )
-        log.info("loaded %s on %s (%s)", predictor.card.version, engine.device, predictor.engine.name)
-        return cls(predictor, settings)
+        predictor = load(live_version(database), settings, blobs)
+        runtime = cls(predictor, settings)
+        announce(predictor, settings)
+        return runtime
 
-    def submit(self, pixels: NDArray[np.uint8]) -> Future[Prediction]:
-        """Queue one [S, S, 3] uint8 picture for the next batch."""
-        return self._batcher.submit(pixels)
+    @property
+    def card(self) -> Card:
+        """Of the version that the next picture gets; what is done with one picture goes by `using`."""
+        return self._current.card
+
+    @property
+    def max_batch(self) -> int:
+        """Pictures a network call at most, as found or set when the process began."""
+        return self._current.max_batch
+
+    @property
+    def lanes(self) -> int:
+        """Batches that may be under way at once."""
+        return self._current.lanes
+
+    @contextmanager
+    def using(self) -> Iterator[Loaded]:
+        """The version for one picture, from preparing it to its last look; it serves at least until the block ends."""
+        with self._changed:
+            loaded = self._current
+            self._users[loaded] += 1
+        try:
+            yield loaded
+        finally:
+            with self._changed:
+                self._users[loaded] -= 1
+                self._changed.notify_all()
+
+    def swap(self, loaded: Loaded) -> None:
+        """Give the next picture to another version; returns when the old one has answered its last and is closed.
+
+        Args:
+            loaded: warm already, so that nobody waits for it.
+        """
+        with self._changed:
+            old, self._current = self._current, loaded
+            self._users[loaded] = 0
+            self._leaving.append(old)
+            self._changed.wait_for(lambda: not self._users[old])
+            del self._users[old]
+        old.close()
+        self._leaving.remove(old)
+
+    def busy_for_s(self) -> float:
+        """How long the network call now running has taken; 0 between calls."""
+        return max(loaded.busy_for_s() for loaded in [self._current, *self._leaving])
 
     def close(self) -> None:
         """Answer what was submitted, then stop."""
         self._closing.set()
-        self._batcher.close()
+        self._current.close()
 
     def _watch(self, limit_s: float) -> None:
         """A native call that hangs can't be interrupted; leaving is the only way to free the pictures it holds."""
         while not self._closing.wait(min(5.0, limit_s / 4)):
-            if self._batcher.busy_for_s() > limit_s:
+            if self.busy_for_s() > limit_s:
                 log.critical("the device has not answered for %.0f s; leaving, messages in hand will be redelivered", limit_s)
                 os._exit(EXIT_HUNG)
+
+
+def announce(predictor: Predictor, settings: Settings) -> None:
+    """Tell the metrics which version answers from now on."""
+    telemetry.model_loaded(predictor.card.version, predictor.engine.name, settings.engine.device, predictor.card.metrics)
 
 
 def live_version(database: Database) -> ModelVersion:
@@ -91,20 +134,3 @@ def live_version(database: Database) -> ModelVersion:
         row = registry.ensure_live(session, card.version, card.model_dump(mode="json"), registry.PACKAGE_LOCATION)
         session.expunge(row)
     return row
-
-
-def directory_of(row: ModelVersion) -> Path:
-    """The folder of a version's files on this machine.
-
-    Raises:
-        EnvironmentMissing: the packaged student of another release is live here.
-    """
-    if row.location != registry.PACKAGE_LOCATION:
-        return Path(row.location)
-    packaged = Card.load(builtin_directory()).version
-    if packaged != row.version:
-        raise EnvironmentMissing(
-            f"{row.version} is live but this release ships {packaged}; install the release it came with, "
-            f"or make {packaged} live: tamperwatch models promote {packaged}"
-        )
-    return builtin_directory()

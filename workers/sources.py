@@ -39,12 +39,13 @@ class Content(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """One picture to submit. Exactly one of `content`, `sha256` and `error` is given.
+    """One picture to submit. Exactly one of `content`, `sha256`, `url` and `error` is given.
 
     Attributes:
         name: what people will see, valid Unicode.
         content: where its bytes are.
         sha256: of bytes that lie in the blob store already.
+        url: where a worker fetches the bytes; nothing is read now.
         error: why it is refused before anything is read.
         client_ref: the submitter's own name for this request; by default made of name, bytes and question.
         source_profile: the network it was taken from.
@@ -59,6 +60,7 @@ class Source:
     source_profile: str | None = None
     queue: AuditQueue | None = None
     profiles: tuple[str, ...] | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,10 @@ class Submission:
         return self.profiles or self.queue_profiles.get(self.queue_of(source), ())
 
     def reference(self, source: Source, sha256: str | None) -> str:
-        """The client reference of a picture: its own, or one made of its name, its bytes and the question."""
+        """The client reference of a picture: its own, or one made of its name, its bytes or URL, and the question."""
         if source.client_ref is not None:
             return source.client_ref
-        question = (source.name, sha256 or "", ",".join(sorted(self.profiles_of(source))), self.model_version)
+        question = (source.name, sha256 or source.url or "", ",".join(sorted(self.profiles_of(source))), self.model_version)
         # Hashed, because names have no length limit and the column has.
         return hashlib.sha256("\n".join(question).encode()).hexdigest()
 
@@ -154,7 +154,7 @@ class _Intake:
         refs = {
             id(source): self.submission.reference(source, source.sha256 or seen[id(source)])
             for source in batch
-            if source.client_ref or source.sha256 or seen[id(source)]
+            if source.client_ref or source.sha256 or source.url or seen[id(source)]
         }
         if not refs:
             return [], list(batch)
@@ -183,6 +183,7 @@ class _Intake:
             profiles=self.submission.profiles_of(source),
             source_profile=source.source_profile or self.submission.source_profile,
             error=error,
+            url=source.url if error is None else None,
         )
 
 

@@ -2,14 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from celery import Celery
 
 from schemas.errors import ServiceError
 from schemas.messages import AuditMessage
 from schemas.tables import AuditJob
-from storage import recovery
+from storage import recovery, telemetry
 from storage.database import Database
 from storage.recovery import FailedJobs
 from workers.app import queue_depths, send_audits
@@ -22,11 +22,12 @@ _SWEEPS_PER_TIMEOUT = 6
 
 def message_of(job: AuditJob) -> AuditMessage:
     """The message that asks for this job."""
-    if job.sha256 is None:
+    if job.sha256 is None and job.url is None:
         raise ValueError(f"job {job.id} was refused before its picture was stored; there is nothing to send")
     return AuditMessage(
         job_id=job.id,
         sha256=job.sha256,
+        url=None if job.sha256 else job.url,
         source=job.source,
         queue=job.queue,
         profiles=tuple(job.profiles),
@@ -37,8 +38,9 @@ def message_of(job: AuditJob) -> AuditMessage:
 def sweep(database: Database, app: Celery, older_than_s: float) -> int:
     """Send again what has neither ended nor moved for `older_than_s`, and return how many.
 
-    Only for queues that are empty: behind a long queue a job may wait for hours and be in good health, and sending
-    it again would pile up duplicates. A duplicate that does happen is harmless: only one hand at a time holds a job.
+    What nobody has claimed is sent only to queues that are empty: behind a long queue a job may wait for hours and be in good
+    health, and sending it again would pile up duplicates. A duplicate that does happen is harmless: only one hand at a time
+    holds a job.
 
     Raises:
         StoreUnavailable, BrokerUnavailable
@@ -66,7 +68,16 @@ def retry_failed(database: Database, app: Celery, wanted: FailedJobs) -> Iterato
         StoreUnavailable: what was yielded is on its way; call again for the rest.
         BrokerUnavailable: likewise, and the batch that could not be sent is queued in the store: a sweep sends it.
     """
-    for jobs in recovery.requeue_failed(database, wanted):
+    yield from send_again(app, recovery.requeue_failed(database, wanted))
+
+
+def send_again(app: Celery, batches: Iterable[list[AuditJob]]) -> Iterator[int]:
+    """Send jobs that were put back on their queues, yielding how many after each batch.
+
+    Raises:
+        StoreUnavailable, BrokerUnavailable: as `retry_failed`.
+    """
+    for jobs in batches:
         yield send_audits(app, map(message_of, jobs))
 
 
@@ -96,9 +107,12 @@ class Sweeper:
     def _loop(self) -> None:
         while not self._closing.wait(self._every_s):
             try:
-                sweep(self._database, self._app, self._older_than_s)
+                telemetry.SWEPT.inc(sweep(self._database, self._app, self._older_than_s))
+                telemetry.SWEEPS.labels("done").inc()
             except ServiceError as error:
+                telemetry.SWEEPS.labels("no_answer").inc()
                 log.warning("no sweep this time: %s", error.message)
             except Exception:
                 # A thread that ended here would be missed only when jobs are.
+                telemetry.SWEEPS.labels("defect").inc()
                 log.exception("no sweep this time: defect")

@@ -5,15 +5,18 @@ from typing import Any
 from celery import Celery
 
 from schemas.messages import AUDIT_TASK
+from storage.telemetry_traces import job_span
 from workers.pipeline import AuditPipeline
 
 
 def register_tasks(app: Celery, pipeline: AuditPipeline) -> None:
     """Make this process able to run the messages it consumes."""
 
-    @app.task(name=AUDIT_TASK, bind=True, max_retries=None)  # type: ignore[untyped-decorator]
+    # Not shared: Celery would hand it to every app that this process makes later, in place of that app's own.
+    @app.task(name=AUDIT_TASK, bind=True, max_retries=None, shared=False)  # type: ignore[untyped-decorator]
     def audit_image(task: Any, payload: dict[str, Any]) -> None:
         """Audit one picture; the outcome is in SQL when this returns."""
-        wait_s = pipeline.run(payload)
+        with job_span(task.request):
+            wait_s = pipeline.run(payload)
         if wait_s is not None:
             raise task.retry(countdown=wait_s)

@@ -17,6 +17,9 @@ from kombu.transport import redis
 from kombu.utils.encoding import bytes_to_str
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from storage import telemetry
+from workers.taking import HandfulChannel, HandfulPoller
+
 log = logging.getLogger(__name__)
 
 MALFORMED_LIST = "tamperwatch:malformed"
@@ -78,8 +81,14 @@ def envelope_problem(entry: bytes) -> str | None:
     return None
 
 
-class GuardedChannel(redis.Channel):
-    """A channel whose blocking pop answers "nothing there" where a malformed entry was."""
+class GuardedChannel(HandfulChannel):
+    """A channel that takes no malformed entry; its blocking pop answers "nothing there" where one was."""
+
+    def refused(self, queue: str, entry: bytes) -> bool:
+        problem = envelope_problem(entry)
+        if problem is not None:
+            self._set_aside(queue, entry, problem)
+        return problem is not None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
@@ -100,15 +109,20 @@ class GuardedChannel(redis.Channel):
     def _set_aside(self, queue: str, entry: bytes, problem: str) -> None:
         shown = ascii(entry[:_SHOWN_CHARACTERS])
         log.error("malformed entry of %s moved to %s: %s; it begins %s", queue, MALFORMED_LIST, problem, shown)
+        telemetry.MALFORMED.inc()
         with self.conn_or_acquire() as client:
             client.lpush(MALFORMED_LIST, entry)
             client.ltrim(MALFORMED_LIST, 0, MALFORMED_KEPT - 1)
 
 
 class GuardedTransport(redis.Transport):
-    """kombu's Redis transport with guarded channels."""
+    """kombu's Redis transport with guarded channels that take and acknowledge messages by the handful."""
 
     Channel = GuardedChannel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self.cycle: Any = HandfulPoller()  # type: ignore[no-untyped-call]
 
 
 def guard_redis() -> None:

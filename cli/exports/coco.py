@@ -18,7 +18,10 @@ from storage.export_rows import ExportRow
 
 _HALF_UINT8 = 127
 _CATEGORY_ID = 1
-_FACTS = ("sha256", "profile", "score", "verdict", "model_version", "created_at", "job_id", "client_ref")
+_FACTS = (
+    *("sha256", "source_profile", "profile", "score", "verdict", "model_version", "created_at", "job_id", "client_ref"),
+    "reused_from",
+)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ def _schema(pyarrow: Any) -> Any:
     text, real, small = pyarrow.string(), pyarrow.float64(), pyarrow.int32()
     box = pyarrow.struct([(side, small) for side in ("x0", "y0", "x1", "y1")])
     special = {
-        "cursor": pyarrow.int64(),
+        **dict.fromkeys(("cursor", "reused_from"), pyarrow.int64()),
         **dict.fromkeys(("score", "second_score", "area", "mask_agreement", "latency_ms"), real),
         "stable": pyarrow.bool_(),
         "regions": pyarrow.list_(pyarrow.struct([("box", box), ("score", real)])),

@@ -13,8 +13,9 @@ Write = Callable[[Sequence[ExportRow]], list[str]]
 """Writes one page; returns one line for each row that had to be left out, saying why."""
 
 COLUMNS = (
-    "cursor", "image", "sha256", "profile", "score", "verdict", "second_score", "stable", "area", "mask_agreement", "regions",
-    "model_version", "width", "height", "latency_ms", "created_at", "job_id", "submission", "client_ref",
+    "cursor", "image", "sha256", "source_profile", "profile", "score", "verdict", "second_score", "stable", "area",
+    "mask_agreement", "regions", "model_version", "width", "height", "latency_ms", "created_at", "job_id", "submission",
+    "client_ref", "reused_from",
 )  # fmt: skip
 """Names as in results.jsonl, and what tells one result from another."""
 

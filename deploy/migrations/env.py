@@ -3,10 +3,12 @@
 from alembic import context
 from sqlmodel import SQLModel
 
+from schemas.api_tables import ApiKey
+from schemas.learning_tables import BoxAnnotation
 from schemas.tables import AuditResult
 
-# Naming a table loads the module that fills the metadata.
-assert AuditResult.metadata is SQLModel.metadata
+# Naming tables loads the modules that fill the metadata.
+assert ApiKey.metadata is AuditResult.metadata is BoxAnnotation.metadata is SQLModel.metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

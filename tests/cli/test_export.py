@@ -43,6 +43,7 @@ def fill(database: Database, count: int, mask_png: bytes = b"", profiles: tuple[
 
 def _rows(number: int, mask_png: bytes, profiles: tuple[str, ...]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     job = AuditJob(source=f"{number}.jpg", state=JobState.DONE, client_ref=f"={number}")
+    job.source_profile = "weibo" if number == 5 else None
     results = [
         AuditResult(
             job_id=job.id, model_version="m1", profile=profile, score=0.5, verdict=Verdict.PASS if number % 3 else Verdict.FLAG,
@@ -133,6 +134,7 @@ def test_filters(tamperwatch: Tamperwatch, sqlite: Database) -> None:
     assert found("--verdict", "flag") == ["0.jpg", "3.jpg", "6.jpg"]
     assert found("--since", "2026-11-01T00:02", "--until", "2026-11-01T01:04+01:00") == ["2.jpg", "3.jpg"]
     assert found("--model-version", "m2") == []
+    assert found("--source-profile", "weibo") == ["5.jpg"]
     assert len(found("--profile", "all")) == 14
     assert len(found("--profile", "none,wechat")) == 14
     assert len(found("--profile", "wechat")) == 7

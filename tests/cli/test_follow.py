@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 
 from cli import follow as following
 from cli import patience
-from cli.follow import follow, line_of
+from cli.follow import Wanted, follow, line_of
 from schemas.errors import StoreUnavailable
 from schemas.records import AuditRecord
 from schemas.states import Verdict
@@ -30,8 +30,9 @@ from tests.waiting import wait_for
 ROOT = Path(__file__).parents[2]
 
 
-def store(database: Database, name: str, verdict: Verdict = Verdict.FLAG) -> None:
-    new = NewJob(source=name, sha256=None, bytes=0, client_ref=uuid.uuid4().hex, submission="s")
+def store(database: Database, name: str, verdict: Verdict = Verdict.FLAG, source_profile: str | None = None) -> None:
+    job_facts = {"client_ref": uuid.uuid4().hex, "submission": "s", "source_profile": source_profile}
+    new = NewJob(source=name, sha256=None, bytes=0, **job_facts)
     with database.write() as session:
         (job,) = jobs.add_jobs(session, [new])
         session.add(
@@ -46,11 +47,15 @@ def store(database: Database, name: str, verdict: Verdict = Verdict.FLAG) -> Non
 class Follower:
     """A follower in a thread: what it has shown, and its cursor when it was stopped."""
 
-    def __init__(self, database: Database, since: int | None = 0, verdict: Verdict | None = None) -> None:
+    def __init__(
+        self, database: Database, since: int | None = 0, verdict: Verdict | None = None, source_profile: str | None = None
+    ) -> None:
         self.shown: list[str] = []
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(1)
-        self._cursor: Future[int] = self._thread.submit(follow, database, since, verdict, self._show, self._stop.is_set)
+        self._cursor: Future[int] = self._thread.submit(
+            follow, database, since, Wanted(verdict, source_profile), self._show, self._stop.is_set
+        )
 
     def _show(self, record: AuditRecord) -> None:
         self.shown.append(record.image)
@@ -101,6 +106,13 @@ def test_one_verdict(sqlite: Database, start: Callable[..., Follower]) -> None:
     follower = start(sqlite, 0, Verdict.PASS)
     store(sqlite, "a")
     store(sqlite, "b", Verdict.PASS)
+    follower.wait_until_shown("b")
+
+
+def test_one_source(sqlite: Database, start: Callable[..., Follower]) -> None:
+    follower = start(sqlite, 0, None, "wechat")
+    store(sqlite, "a", source_profile="weibo")
+    store(sqlite, "b", source_profile="wechat")
     follower.wait_until_shown("b")
 
 

@@ -32,7 +32,20 @@ VERBS = sorted(verbs(typer.main.get_command(main.app)))
 def test_the_verbs_of_this_release() -> None:
     assert {verb[0] for verb in VERBS} == {
         *("audit", "check", "doctor", "evaluate", "export", "migrate", "models", "purge", "results", "retry", "status", "submit"),
-        *("train", "worker"),
+        *(
+            "annotate",
+            "beat",
+            "keys",
+            "pseudo-masks",
+            "reaudit",
+            "retrain",
+            "similar",
+            "train",
+            "trainer",
+            "web",
+            "webhooks",
+            "worker",
+        ),
     }
     assert ("models", "list") in VERBS and ("models", "show") in VERBS
 
@@ -128,7 +141,7 @@ def test_an_empty_folder_says_so(tamperwatch: Tamperwatch, tmp_path: Path) -> No
         ({"LIMITS__MAX_BYTES": "-1"}, "TAMPERWATCH_LIMITS__MAX_BYTES: Input should be greater than 0"),
         ({"LIMITS__MAX_BITES": "1"}, "TAMPERWATCH_LIMITS__MAX_BITES"),
         ({"LIMITS": "junk"}, "limits"),
-        ({"ENGINE__NAME": "onnx", "WORKER__MAX_BATCH": "0"}, "TAMPERWATCH_ENGINE__NAME"),
+        ({"ENGINE__NAME": "onnx", "WORKER__MAX_BATCH": "-1"}, "TAMPERWATCH_ENGINE__NAME"),
         ({"BLOBS__BACKEND": "minio"}, "TAMPERWATCH_BLOBS__ACCESS_KEY"),
         ({"BROKER_URL": "amqp://host"}, "TAMPERWATCH_BROKER_URL must be redis://"),
         ({"BROKER_URL": "redis://host:port/0"}, "TAMPERWATCH_BROKER_URL must be redis://"),
@@ -148,7 +161,7 @@ def test_wrong_variables_are_named(tamperwatch: Tamperwatch, verb: str, variable
 
 def test_every_wrong_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAMPERWATCH_ENGINE__NAME", "onnx")
-    monkeypatch.setenv("TAMPERWATCH_WORKER__MAX_BATCH", "0")
+    monkeypatch.setenv("TAMPERWATCH_WORKER__MAX_BATCH", "-1")
 
     with pytest.raises(InvalidInput) as refused:
         load_settings()

@@ -18,7 +18,7 @@ def versions(sqlite: Database) -> str:
     card = Card.load(builtin_directory())
     with sqlite.write() as session:
         registry.ensure_live(session, card.version, card.model_dump(mode="json"), registry.PACKAGE_LOCATION)
-        registry.register(session, "odd-1", CARD, "/somewhere", "because [/] of \x1b[31mreasons")
+        registry.register(session, "odd-1", CARD, "/somewhere", "tester", "because [/] of \x1b[31mreasons")
     return sqlite.url
 
 
@@ -39,12 +39,14 @@ def test_show_is_the_live_one_by_default(tamperwatch: Tamperwatch, versions: str
     ran = tamperwatch("models", "show", DATABASE_URL=versions)
 
     assert ran.code == 0
-    assert ran.out.splitlines()[0].split()[:2] == [card.version, "live:"]
-    assert "student.backbone" in ran.out and card.student.backbone in ran.out
+    assert ran.out.splitlines()[0].split()[:2] == [card.version, "live"]
+    said = " ".join(ran.out.split())
+    assert "teacher grabcut-320" in said and "1662 pictures: nist16 294" in said
+    assert "first model of" in said and "ships with the release" in said
 
 
-def test_show_a_named_one(tamperwatch: Tamperwatch, versions: str) -> None:
-    ran = tamperwatch("models", "show", "odd-1", DATABASE_URL=versions)
+def test_show_a_named_one_with_its_card(tamperwatch: Tamperwatch, versions: str) -> None:
+    ran = tamperwatch("models", "show", "odd-1", "--card", DATABASE_URL=versions)
 
     assert ran.code == 0
     assert "metrics.overall.f1" in ran.out and "0.1235" in ran.out
@@ -52,10 +54,13 @@ def test_show_a_named_one(tamperwatch: Tamperwatch, versions: str) -> None:
     assert "\x1b" not in ran.out
 
 
-def test_show_as_json_is_the_whole_card(tamperwatch: Tamperwatch, versions: str) -> None:
+def test_show_as_json_is_everything(tamperwatch: Tamperwatch, versions: str) -> None:
     ran = tamperwatch("models", "show", "odd-1", "--json", DATABASE_URL=versions)
 
-    assert json.loads(ran.out) == CARD
+    told = json.loads(ran.out)
+    assert told["card"] == CARD
+    assert (told["version"], told["stage"], told["run"], told["boxes"], told["parents"]) == ("odd-1", "candidate", None, None, [])
+    assert [(each["action"], each["who"]) for each in told["decisions"]] == [("register", "tester")]
 
 
 def test_an_unknown_version(tamperwatch: Tamperwatch, versions: str) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cli.records import failed_record, record_of, write_jsonl
+from cli.records import failed_record, write_jsonl
 from schemas.records import AuditRecord, ErrorRecord
 from schemas.states import JobState, Verdict
 from schemas.tables import OWN_PICTURE, AuditJob, AuditResult
+from storage.audit_records import record_of
 from storage.queries import AuditedJob
 
 SHA256 = "5" * 64
@@ -43,6 +44,7 @@ def test_a_done_job_is_a_whole_record() -> None:
     assert record.model_dump(mode="json") == {
         "image": "sub/a.jpg",
         "sha256": SHA256,
+        "source_profile": None,
         "status": "done",
         "error": None,
         "score": 0.75,
@@ -57,7 +59,17 @@ def test_a_done_job_is_a_whole_record() -> None:
         "height": 40,
         "latency_ms": 12.35,
         "profiles": {"wechat": {"score": 0.5, "verdict": "review", "mask_agreement": 0.8}},
+        "reused_from": None,
     }
+
+
+def test_where_a_picture_came_from_stands_in_every_record() -> None:
+    done, failed = job(source_profile="wechat"), job(JobState.FAILED, source_profile="wechat")
+    record = record_of(AuditedJob(done, {OWN_PICTURE: result(done, reused_from=41)}))
+
+    assert (record.source_profile, record.reused_from) == ("wechat", 41)
+    assert record_of(AuditedJob(failed, {})).source_profile == "wechat"
+    assert failed_record(record, ErrorRecord(code="disk_full", message="no space")).source_profile == "wechat"
 
 
 @pytest.mark.parametrize(("stable", "verdict"), [(True, Verdict.FLAG), (False, Verdict.REVIEW)])

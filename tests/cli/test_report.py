@@ -136,6 +136,18 @@ def test_card_says_verdict_score_area_size_and_regions_in_words(tmp_path: Path) 
         assert words in card
 
 
+def test_card_says_where_a_picture_came_from_and_that_it_was_known(tmp_path: Path) -> None:
+    page = page_of(
+        tmp_path,
+        done("a.jpg", 0.9, source_profile="wechat", reused_from=7),
+        done("b.jpg", 0.8),
+        failed("c.jpg").model_copy(update={"source_profile": "<b>our.net"}),
+    )
+    assert "taken from WeChat" in page.cards[0] and "the same bytes were audited before" in page.cards[0]
+    assert "taken from" not in page.cards[1] and "audited before" not in page.cards[1]
+    assert "taken from <b>our.net" in page.cards[2]
+
+
 def test_card_shows_each_network_and_names_the_changed_verdict(tmp_path: Path) -> None:
     profiles = {
         "wechat": ProfileRecord(score=0.4, verdict=Verdict.PASS, mask_agreement=0.25),
@@ -186,7 +198,8 @@ def test_header_counts_filter_version_date_and_thresholds(tmp_path: Path) -> Non
 
 
 def test_every_stored_error_code_has_advice_of_its_own() -> None:
-    codes = {kind.code for kind in leaves(errors.TamperwatchError) if not issubclass(kind, errors.SetupError)}
+    never_stored = (errors.SetupError, errors.RequestError)
+    codes = {kind.code for kind in leaves(errors.TamperwatchError) if not issubclass(kind, never_stored)}
     assert codes == set(report_cards.MENDING)
     assert report_cards.mending("a_code_of_a_later_release") == report_cards.MENDING_UNKNOWN
 

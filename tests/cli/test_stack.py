@@ -19,7 +19,7 @@ from cli import redis_binary, stack
 from cli.stack import EmbeddedStack, environment_of
 from model.card import Card, builtin_directory
 from schemas.errors import EnvironmentMissing, InvalidInput
-from schemas.settings import BlobSettings, EngineSettings, LimitSettings, Settings, WorkerSettings
+from schemas.settings import BlobSettings, EngineSettings, LimitSettings, Settings, TelemetrySettings, WorkerSettings
 from schemas.states import ModelStage
 from storage import registry
 from storage.database import Database
@@ -67,6 +67,28 @@ def test_the_environment_round_trips(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
     assert Settings() == given
+
+
+@pytest.mark.parametrize(("port", "ports"), [(0, ["0", "0"]), (9700, ["9700", "9701"])])
+def test_each_worker_has_its_own_telemetry_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int, ports: list[str]
+) -> None:
+    environments: dict[str, dict[str, str]] = {}
+
+    class Recorded:
+        """A child that is never started."""
+
+        def __init__(self, name: str, argv: list[str], log_path: Path, env: dict[str, str]) -> None:  # noqa: ARG002
+            environments[name] = env
+
+        def stop(self, grace_s: float) -> None:
+            """There is nothing to stop."""
+
+    monkeypatch.setattr(stack, "Child", Recorded)
+    monkeypatch.setattr(stack, "wait_for_redis", lambda *_: None)
+    with EmbeddedStack(tmp_path / "a", Settings(telemetry=TelemetrySettings(port=port)), workers=2):
+        pass
+    assert [environments[name]["TAMPERWATCH_TELEMETRY__PORT"] for name in ("worker-1", "worker-2")] == ports
 
 
 def test_the_environment_holds_no_secret() -> None:

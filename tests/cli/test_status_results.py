@@ -5,6 +5,7 @@ import uuid
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from model import render
 from schemas.messages import AuditMessage
@@ -63,6 +64,8 @@ def test_status_in_words(tamperwatch: Tamperwatch, store: str, broker_url: str) 
     assert facts["oldest waiting"].startswith("0:00:")
     assert facts["live model"].startswith("none yet")
     assert facts["queues"] == "0 in high  0 in default  0 in bulk"
+    assert facts["in default"].startswith("0 in hand, 1 waiting, the oldest for 0:00:")
+    assert "in high" not in facts and "in bulk" not in facts
 
 
 @pytest.mark.slow
@@ -88,6 +91,9 @@ def test_status_as_json(tamperwatch: Tamperwatch, store: str, broker_url: str) -
     assert facts["jobs"] == {"queued": 1, "running": 0, "done": 2, "failed": 1}
     assert facts["queues"] == {"high": 0, "default": 0, "bulk": 2}
     assert facts["verdicts"] == {"pass": 1, "review": 0, "flag": 1}
+    assert 0 <= facts["waiting"]["default"].pop("oldest_s") < 300
+    assert facts["waiting"]["default"] == {"queued": 1, "running": 0}
+    assert facts["waiting"]["bulk"] == {"queued": 0, "running": 0, "oldest_s": None}
     assert facts["failures"] == {"unreadable": 1}
     assert 0 <= facts["oldest_waiting_s"] < 300
     assert "broker_error" not in facts
@@ -119,6 +125,19 @@ def test_results_of_one_verdict(tamperwatch: Tamperwatch, store: str) -> None:
 
     assert ran.code == 0
     assert "b.jpg" in ran.out and "a.jpg" not in ran.out
+
+
+def test_results_of_one_source(tamperwatch: Tamperwatch, store: str, sqlite: Database) -> None:
+    with sqlite.write() as session:
+        session.execute(text("UPDATE audit_job SET source_profile = 'wechat' WHERE source = 'b.jpg'"))
+    ran = tamperwatch("results", "--source-profile", "wechat", DATABASE_URL=store)
+    lines = tamperwatch("results", "--source-profile", "wechat", "--json", DATABASE_URL=store).out.splitlines()
+    failures = tamperwatch("results", "--source-profile", "wechat", "--failed", "--json", DATABASE_URL=store)
+
+    assert ran.code == 0
+    assert "b.jpg" in ran.out and "a.jpg" not in ran.out and "taken from" in ran.out
+    assert [(json.loads(line)["image"], json.loads(line)["source_profile"]) for line in lines] == [("b.jpg", "wechat")]
+    assert failures.out == ""
 
 
 def test_failures_with_their_reason_and_without_their_escapes(tamperwatch: Tamperwatch, store: str) -> None:

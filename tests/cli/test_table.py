@@ -56,6 +56,13 @@ def test_a_row_says_what_was_found() -> None:
     assert "wechat  0.50 review (88%)" in row
 
 
+def test_where_pictures_were_taken_from_stands_there_if_anybody_knows() -> None:
+    header, first, second = printed([done("a.jpg", source_profile="wechat"), failed("b.jpg")], width=80).splitlines()
+
+    assert "taken from" in header and "wechat" in first and "wechat" not in second
+    assert "taken from" not in printed([done("a.jpg")])
+
+
 def test_pictures_without_a_profile_leave_its_column_empty() -> None:
     profile = ProfileRecord(score=0.5, verdict=Verdict.REVIEW, mask_agreement=1)
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from cli import train as verb
+from cli import packages
 from cli.main import app
 from cli.recipes import recipe_names
 from model import distill, publish
@@ -143,7 +143,7 @@ def test_bad_data_is_refused_with_all_its_problems(
 
 
 def test_missing_packages_are_named(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verb, "find_spec", lambda name: None if name == "timm" else object())
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "timm" else object())
     with pytest.raises(EnvironmentMissing, match=r"needs timm: pip install 'tamperwatch\[train\]'"):
         invoke(arguments)
 

@@ -2,119 +2,26 @@
 
 import hashlib
 import os
+import shutil
 import signal
-import sys
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
 from redis import Redis
-from sqlalchemy import func
-from sqlmodel import col, select
 
-from cli.children import Child
-from schemas.settings import BlobSettings, Settings
+from model.card import Card, builtin_directory
 from schemas.states import AuditQueue, JobState
-from schemas.tables import AuditJob, AuditResult
-from storage import queries
-from storage.blobs import BlobStore, open_blob_store, picture_key
-from storage.database import Database
+from storage import queries, registry
+from storage.blobs import picture_key
+from tests.integration.conftest import DONE_S, Installation
 from tests.pictures import picture_bytes
 from tests.waiting import wait_for
-from workers.app import make_app
-from workers.submission import SourceFile, Submission, submit_files
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
-_DONE_S = 90
-
-
-class Installation:
-    """The servers as one test sees them, and the workers it starts."""
-
-    def __init__(self, settings: Settings, env: Mapping[str, str], folder: Path) -> None:
-        self.settings, self.env, self.folder = settings, env, folder
-        self.database = Database(settings.database_url)
-        self.blobs: BlobStore = open_blob_store(settings.blobs)
-        self.app = make_app(settings)
-        self.workers: list[Child] = []
-
-    def start_worker(self) -> Child:
-        number = len(self.workers) + 1
-        argv = [sys.executable, "-m", "cli.main", "worker"]
-        self.workers.append(Child(f"worker-{number}", argv, self.folder / f"worker-{number}.log", self.env))
-        return self.workers[-1]
-
-    def submit(self, pictures: Mapping[str, bytes], **changes: Any) -> None:
-        folder = self.folder / uuid.uuid4().hex
-        folder.mkdir()
-        for name, data in pictures.items():
-            (folder / name).write_bytes(data)
-        files = [SourceFile(folder / name, name) for name in pictures]
-        submission = Submission("integration", max_bytes=10**6, **changes)
-        assert sum(submit_files(files, submission, self.database, self.blobs, self.app)) == len(files)
-
-    def counts(self) -> dict[JobState, int]:
-        with self.database.read() as session:
-            return queries.job_counts(session)
-
-    def jobs(self) -> dict[str, AuditJob]:
-        with self.database.read() as session:
-            found = {job.source: job for job in session.exec(select(AuditJob))}
-            session.expunge_all()
-            return found
-
-    def results_per_job(self) -> Counter[uuid.UUID]:
-        with self.database.read() as session:
-            own = select(AuditResult.job_id, func.count()).where(AuditResult.profile == "none").group_by(col(AuditResult.job_id))
-            return Counter(dict(session.exec(own).all()))
-
-    def wait_until_ended(self, jobs: int) -> None:
-        def all_ended() -> bool:
-            counts = self.counts()
-            return counts[JobState.DONE] + counts[JobState.FAILED] == jobs
-
-        try:
-            wait_for(all_ended, f"end of {jobs} jobs", _DONE_S)
-        except TimeoutError as error:
-            logs = "\n".join(worker.log_tail() for worker in self.workers)
-            raise AssertionError(f"{error}; they stand at {self.counts()}; workers say:\n{logs}") from error
-
-    def close(self) -> None:
-        for worker in self.workers:
-            if worker.running:
-                os.kill(worker.pid, signal.SIGKILL)
-            worker.stop(grace_s=5)
-        self.app.close()
-        self.database.close()
-
-
-@pytest.fixture
-def installation(
-    tmp_path: Path, broker_url: str, migrated_postgres_url: str, s3_settings: BlobSettings
-) -> Iterator[Installation]:
-    settings = Settings(database_url=migrated_postgres_url, broker_url=broker_url, blobs=s3_settings)
-    assert s3_settings.access_key is not None and s3_settings.secret_key is not None
-    env = {name: value for name, value in os.environ.items() if not name.startswith("TAMPERWATCH_")} | {
-        "PYTHONPATH": str(ROOT),
-        "TAMPERWATCH_DATABASE_URL": migrated_postgres_url,
-        "TAMPERWATCH_BROKER_URL": broker_url,
-        "TAMPERWATCH_BLOBS__BACKEND": "minio",
-        "TAMPERWATCH_BLOBS__ENDPOINT": s3_settings.endpoint,
-        "TAMPERWATCH_BLOBS__BUCKET": s3_settings.bucket,
-        "TAMPERWATCH_BLOBS__SECURE": "false",
-        "TAMPERWATCH_BLOBS__ACCESS_KEY": s3_settings.access_key.get_secret_value(),
-        "TAMPERWATCH_BLOBS__SECRET_KEY": s3_settings.secret_key.get_secret_value(),
-        "TAMPERWATCH_ENGINE__THREADS": "1",
-        "TAMPERWATCH_WORKER__MAX_BATCH": "2",
-    }
-    made = Installation(settings, env, tmp_path)
-    yield made
-    made.close()
 
 
 def test_every_picture_ends_with_one_result_or_one_named_error(installation: Installation) -> None:
@@ -146,7 +53,7 @@ def test_a_worker_told_to_stop_loses_nothing(installation: Installation) -> None
     count = 80
     installation.submit({f"{number}.jpg": picture_bytes(number, 640, 480) for number in range(count)})
     first = installation.start_worker()
-    wait_for(lambda: installation.counts()[JobState.DONE] >= 4, "first results", _DONE_S)
+    wait_for(lambda: installation.counts()[JobState.DONE] >= 4, "first results", DONE_S)
     os.kill(first.pid, signal.SIGTERM)
     wait_for(lambda: not first.running, "end of the worker", 60)
     left = count - installation.counts()[JobState.DONE]
@@ -159,6 +66,51 @@ def test_a_worker_told_to_stop_loses_nothing(installation: Installation) -> None
     installation.wait_until_ended(count)
     assert installation.counts()[JobState.DONE] == count
     assert set(installation.results_per_job().values()) == {1}
+
+
+def test_a_worker_gives_back_what_it_cannot_finish(installation: Installation) -> None:
+    """SIGTERM while the bytes of two pictures don't come, and never will: the worker neither waits for them nor keeps them."""
+    root = installation.folder / "blobs"
+    installation.env = {
+        **installation.env,
+        "TAMPERWATCH_BLOBS__BACKEND": "directory",
+        "TAMPERWATCH_BLOBS__DIRECTORY": str(root),
+        "TAMPERWATCH_WORKER__SHUTDOWN_GRACE_S": "1",
+    }
+    pictures = {f"{number}.jpg": picture_bytes(number) for number in range(2)}
+    for data in pictures.values():
+        path = root / picture_key(hashlib.sha256(data).hexdigest())
+        path.parent.mkdir(parents=True)
+        os.mkfifo(path)
+    installation.submit(pictures)
+    worker = installation.start_worker()
+    wait_for(lambda: installation.counts()[JobState.RUNNING] == 2, "claims", DONE_S)
+    os.kill(worker.pid, signal.SIGTERM)
+    wait_for(lambda: not worker.running, "end of the worker", 15)
+    with Redis.from_url(installation.settings.broker_url) as client:
+        assert (client.hlen("unacked"), client.zcard("unacked_index"), client.llen("audit.default")) == (0, 0, 2)
+    stands = {(job.state, job.attempts, job.claimed_at) for job in installation.jobs().values()}
+    assert stands == {(JobState.QUEUED, 0, None)}
+    assert "NotImplementedError" not in worker.log_tail()
+
+
+def test_another_version_made_live_takes_over_without_a_restart(installation: Installation, tmp_path: Path) -> None:
+    installation.env = {**installation.env, "TAMPERWATCH_WORKER__MODEL_POLL_S": "0.2"}
+    installation.submit({f"{number}.jpg": picture_bytes(number, 640, 480) for number in range(40)})
+    worker = installation.start_worker()
+    wait_for(lambda: installation.counts()[JobState.DONE] >= 2, "first results", DONE_S)
+    folder = Path(shutil.copytree(builtin_directory(), tmp_path / "night-1"))
+    card = Card.load(folder).model_copy(update={"version": "night-1"})
+    card.save(folder)
+    with installation.database.write() as session:
+        registry.register(session, "night-1", card.model_dump(mode="json"), str(folder), "tester", "test")
+        registry.promote(session, "night-1", "tester", "test")
+    wait_for(lambda: installation.versions()["night-1"] >= 1, "a result of the new version", DONE_S)
+    installation.wait_until_ended(40)
+    assert installation.counts()[JobState.DONE] == 40
+    assert set(installation.results_per_job().values()) == {1}
+    assert set(installation.versions()) == {Card.load(builtin_directory()).version, "night-1"}
+    assert worker.running and len(installation.workers) == 1
 
 
 def _send_foreign_messages(installation: Installation) -> uuid.UUID:

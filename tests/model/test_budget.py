@@ -32,6 +32,21 @@ def held(budget: PixelBudget, pixels: int, inside: Callable[[], object]) -> None
         inside()
 
 
+@pytest.mark.parametrize(("progressive", "share"), [(False, 1 / 64), (True, 6 / 17)])
+def test_a_jpeg_in_several_scans_holds_what_its_decoder_keeps(
+    monkeypatch: pytest.MonkeyPatch, progressive: bool, share: float
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(preprocess, "_DECODING", budget := PixelBudget(10_000_000))
+    hold = budget.hold
+    monkeypatch.setattr(budget, "hold", lambda pixels: asked.append(pixels) or hold(pixels))
+    data = hostile.encoded(hostile.drawn(800, 640), "JPEG", progressive=progressive)
+
+    preprocess.prepare(data, 80)
+
+    assert asked == [int(800 * 640 * share)]
+
+
 def test_the_budget_is_used_and_never_exceeded() -> None:
     budget, meter, meeting = PixelBudget(100), Meter(), threading.Barrier(3)
 

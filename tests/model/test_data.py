@@ -140,3 +140,13 @@ def test_perfect_answers_get_perfect_figures(drawn: Manifest, tiny_training: Tra
     wrong = validation.figures(1 - validation.masks_net.astype(np.float32), 1 - tampered)
     assert wrong["fa_area"] == 1
     assert wrong["image_auc"] == 0
+
+
+def test_an_authentic_picture_that_people_doubt_weighs_less(
+    drawn: Manifest, masks: PseudoMasks, tiny_training: TrainConfig
+) -> None:
+    doubted = replace(drawn, rows=tuple(row if row.tampered else replace(row, weight=0.5) for row in drawn.rows))
+    data = training_set(doubted, masks, tiny_training, real_share=0.0, synthetic_share=0.0)
+    weights = [float(data[index].weight) for index in range(20)]
+    assert set(weights) <= {0.5, 1.0}  # 1 where it is cut from a manipulated picture
+    assert weights.count(0.5) > 10

@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from model.predictor import Predictor
 from model.preprocess import PictureLimits
 from model.sweeps import variants
 from schemas.errors import InvalidInput
+from schemas.geometry import PixelBox
 from tests.drawings import draw, draw_mask
 
 CARD = Card(
@@ -370,3 +372,14 @@ def test_no_more_pictures_are_held_than_the_window(tmp_path: Path, predictor: Pr
 
     assert held == 0
     assert most <= 8  # a window of two batches being loaded, one in inference, one being measured
+
+
+def test_boxes_that_people_drew_are_pointed_at_or_not(tmp_path: Path, predictor: Predictor) -> None:
+    left, right = PixelBox.of(0, 0, 64, 96), PixelBox.of(64, 0, 128, 96)
+    boxed = replace(tampered(tmp_path, "boxed", left.as_tuple(), left.as_tuple()), boxes=(left, right))
+    boxless = tampered(tmp_path, "boxless", left.as_tuple(), left.as_tuple())
+    unharmed = replace(authentic(tmp_path, "unharmed", seen=left.as_tuple()), boxes=(left,))
+
+    outcomes = measure(predictor, [boxed, boxless, unharmed]).outcomes
+
+    assert [outcome.pointing for outcome in outcomes] == [(1.0, 0.5), None, None]

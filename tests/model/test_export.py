@@ -8,6 +8,7 @@ import torch
 from model.checkpoint import round_to_half
 from model.config import StudentConfig
 from model.export import BIN_NAME, check_parity, export_openvino
+from model.openvino_engine import openvino_core
 from model.student import Student
 from schemas.errors import ModelInvalid
 
@@ -34,7 +35,7 @@ def test_both_engines_agree(student: Student, pictures: np.ndarray, tmp_path: Pa
 
 
 def test_the_exported_graph_has_its_names_and_a_free_batch(student: Student, tmp_path: Path) -> None:
-    model = openvino.Core().read_model(export_openvino(student, tmp_path))
+    model = openvino_core().read_model(export_openvino(student, tmp_path))
     assert model.input("pictures").partial_shape.to_string() == "[?,64,64,3]"
     assert model.input("pictures").element_type == openvino.Type.u8
     assert [output.get_any_name() for output in model.outputs] == ["prob", "score_logit"]

@@ -200,3 +200,17 @@ def test_a_manifest_without_content_is_refused(folder: Path, text: str, word: st
 def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"manifest\.csv cannot be read"):
         read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "weight"), [("", 1.0), ("0", 0.0), ("0.25", 0.25), ("1", 1.0)])
+def test_a_picture_may_weigh_less(folder: Path, text: str, weight: float) -> None:
+    write(folder, f"set,image,mask,label,weight\ns,a.jpg,,authentic,{text}\n")
+    (row,) = read_manifest(folder).rows
+    assert row.weight == weight
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.01", "nan", "inf", "half"])
+def test_another_weight_is_refused(folder: Path, text: str) -> None:
+    write(folder, f"set,image,mask,label,weight\ns,a.jpg,,authentic,{text}\n")
+    with pytest.raises(InvalidInput, match=f"weight '{text}' is no number from 0 to 1"):
+        read_manifest(folder)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from model.card import CARD_NAME, Card, builtin_directory
 from model.predictor import Predictor
 from model.preprocess import stretch
-from schemas.errors import EnvironmentMissing, InvalidInput, ModelInvalid
+from schemas.errors import DeviceMemoryFull, EnvironmentMissing, InvalidInput, ModelInvalid
 from tests.hostile import drawn
 
 ENGINE_FILES = [("openvino", "openvino_xml"), ("openvino", "openvino_bin"), ("torch", "safetensors")]
@@ -129,19 +130,53 @@ def test_openvino_needs_no_torch() -> None:
     assert shown.stdout.strip() == "[]"
 
 
-def test_cuda_without_a_gpu_is_the_environments_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+def test_what_serves_is_what_is_measured_rounded(
+    openvino_student: Predictor, torch_student: Predictor, pictures: list[NDArray[np.uint8]]
+) -> None:
+    for student in (openvino_student, torch_student):
+        prob, score_logit = student.engine(np.stack(pictures))
+        for prediction, each, logit in zip(student.predict(pictures), prob, score_logit, strict=True):
+            # Not to the bit: sums over a batch may be done in another order in another call.
+            assert np.abs(prediction.mask_net - each * 255.0).max() <= 0.51
+            assert prediction.score_logit == pytest.approx(float(logit), abs=1e-4)
 
-    with pytest.raises(EnvironmentMissing, match="cuda:0 was asked for, but torch sees no CUDA device"):
-        Predictor.load(builtin_directory(), device="cuda:0")
+
+def test_what_an_engine_does_not_tell_is_assumed_of_a_plain_cpu(openvino_student: Predictor, torch_student: Predictor) -> None:
+    for student in (openvino_student, torch_student):
+        assert (student.lanes, student.searches, student.memory_share()) == (1, False, 0.0)
+    assert openvino_student.busy_s == 0
+    before = torch_student.busy_s
+    side = torch_student.input_size
+    torch_student.predict([np.zeros((side, side, 3), np.uint8)])
+    assert torch_student.busy_s > before
 
 
-def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+class FullDevice:
+    """Compiled student whose requests find no memory while `full`; counts the requests it made."""
 
-    with pytest.raises(EnvironmentMissing, match="cuda:2 was asked for, but torch sees 2 CUDA devices"):
-        Predictor.load(builtin_directory(), "torch", device="cuda:2")
+    def __init__(self, compiled: object, words: str) -> None:
+        self._compiled = compiled
+        self.words = words
+        self.full = True
+
+    def create_infer_request(self) -> object:
+        if self.full:
+            raise RuntimeError(self.words)
+        return self._compiled.create_infer_request()  # type: ignore[attr-defined]
+
+
+def test_openvino_without_memory_is_named_and_goes_on_when_there_is_some(pictures: list[NDArray[np.uint8]]) -> None:
+    student = Predictor.load(builtin_directory(), "openvino", threads=1)
+    engine: Any = student.engine
+    before = student.predict(pictures[:1])[0]
+    device = engine._compiled = FullDevice(engine._compiled, "Exception from src/inference: std::bad_alloc")
+    with pytest.raises(DeviceMemoryFull, match=r"2 pictures do not fit into the free memory of the CPU.*bad_alloc"):
+        student.predict(pictures[:2])
+    device.words = "a defect of another kind"
+    with pytest.raises(RuntimeError, match="another kind"):
+        student.predict(pictures[:2])
+    device.full = False
+    assert np.array_equal(student.predict(pictures[:2])[0].mask_net, before.mask_net)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from PIL import Image
 
 from model.config import TrainConfig
 from model.manifest import Manifest, ManifestRow
+from model.mask_files import packed
 from model.pseudo_masks import PseudoMasks, build_pseudo_masks, weight
-from model.teacher import GrabCutTeacher, PseudoMask, Teacher, TrueMaskTeacher
+from model.teacher import GivenMasks, GrabCutTeacher, PseudoMask, Teacher, TrueMaskTeacher
 from schemas.errors import InvalidInput
 from schemas.geometry import PixelBox
 
@@ -215,3 +216,33 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     masks = build(many, teacher, tmp_path, tiny_training)
     assert len(masks.files) == 24
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def given(manifest: Manifest, folder: Path, quality: float = 0.5) -> GivenMasks:
+    """Masks that somebody made of all manipulated training pictures, named by their files."""
+    for row in taught(manifest):
+        made = PseudoMask(np.full((30, 40), 200, dtype=np.uint8), quality)
+        (folder / f"{Path(row.image).name}.png").write_bytes(packed(made, (120, 90)))
+    return GivenMasks("somebody", folder)
+
+
+def test_given_masks_are_taken_where_they_lie(drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path) -> None:
+    masks = build(drawn, given(drawn, tmp_path, 0.4), tmp_path / "run", replace(tiny_training, trusted_quality=0.8))
+    assert masks.files == {row.image: tmp_path / f"{row.image}.png" for row in taught(drawn)}
+    assert set(masks.weights.values()) == {0.5}
+    assert masks.mean_quality == pytest.approx(0.4)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_given_mask_that_is_missing_is_named(drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path) -> None:
+    teacher, first = given(drawn, tmp_path), taught(drawn)[0]
+    teacher.file_of(first).unlink()
+    with pytest.raises(InvalidInput, match=f"1 manipulated training pictures.*{first.image}: no readable mask at"):
+        build(drawn, teacher, tmp_path / "run", tiny_training)
+
+
+def test_a_rows_own_weight_counts_beside_its_masks_quality(drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path) -> None:
+    first = taught(drawn)[0].image
+    config = replace(tiny_training, trusted_quality=1.0)
+    masks = build(changed(drawn, {first: {"weight": 0.25}}), ScriptedTeacher([0.5]), tmp_path, config)
+    assert masks.weights == {row.image: 0.125 if row.image == first else 0.5 for row in taught(drawn)}

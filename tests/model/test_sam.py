@@ -16,10 +16,11 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from torch import Tensor, nn
 
 from model.config import TrainConfig
+from model.mask_files import facts_of, taught
 from model.sam import BOXES_A_CALL, SamTeacher, box_iou, judge, load_sam
 from model.sam_checkpoints import SAM_CHECKPOINTS, SamCheckpoint
 from model.teacher import teacher_for
-from schemas.errors import EnvironmentMissing, InvalidInput
+from schemas.errors import DeviceMemoryFull, EnvironmentMissing, InvalidInput
 from schemas.geometry import PixelBox
 
 SIDE_PX = 128
@@ -307,3 +308,20 @@ def test_files_that_torch_cannot_read_are_refused(known: Callable[[], Path], tmp
 def test_a_device_that_is_not_there_is_named_before_anything_is_read(tmp_path: Path, device: str) -> None:
     with pytest.raises(EnvironmentMissing, match=f"SAM cannot run on '{device}'.*use cpu or cuda:N"):
         load(tmp_path / "missing.pth", device)
+
+
+def test_a_picture_of_any_size_is_embedded_once_for_all_its_boxes(sam: Sam) -> None:
+    calls = counted(sam.image_encoder)
+    boxes = [PixelBox.of(100 * number, 50, 100 * number + 90, 800) for number in range(BOXES_A_CALL + 2)]
+    facts = facts_of(taught(SamTeacher(sam, "tiny"), Image.new("RGB", (2000, 1000), (90, 120, 30)), boxes))
+    assert calls == [1]
+    assert facts is not None and facts.picture_px == (2000, 1000)
+
+
+def test_a_device_without_room_is_named(monkeypatch: pytest.MonkeyPatch, sam: Sam, picture: Image.Image) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sam.image_encoder, "forward", full)
+    with pytest.raises(DeviceMemoryFull, match=r"tiny-0\.1-0\.1 finds no room on cpu: CUDA out of memory"):
+        SamTeacher(sam, "tiny").pseudo_mask(picture, [DISC])

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 import pytest
 
 from schemas import errors
-from schemas.errors import PictureError, ServiceError, SetupError, TamperwatchError
+from schemas.errors import PictureError, RequestError, ServiceError, SetupError, TamperwatchError
 
-_GROUPS = (PictureError, ServiceError, SetupError)
+_GROUPS = (PictureError, ServiceError, RequestError, SetupError)
 
 
 def _all_below(error: type[TamperwatchError]) -> Iterator[type[TamperwatchError]]:

@@ -34,6 +34,17 @@ def test_the_least_a_producer_must_send() -> None:
     assert (message.version, message.queue, message.profiles, message.source_profile) == (1, AuditQueue.DEFAULT, (), None)
 
 
+def test_a_message_names_its_picture_by_its_bytes_or_by_its_url() -> None:
+    by_url = {key: VALID[key] for key in ("job_id", "source")} | {"url": "https://example.org/a.jpg"}
+    message = AuditMessage.parse(by_url)
+    assert (message.sha256, message.url) == (None, "https://example.org/a.jpg")
+    assert set(message.payload()) == {"version", "job_id", "url", "source", "queue", "profiles"}
+    assert "url" not in AuditMessage.parse(VALID).payload()
+    for wrong in (VALID | {"url": "https://example.org/a.jpg"}, {key: VALID[key] for key in ("job_id", "source")}):
+        with pytest.raises(InvalidMessage, match="give either sha256 or url"):
+            AuditMessage.parse(wrong)
+
+
 def test_a_source_profile_may_be_a_network_that_no_profile_simulates() -> None:
     assert AuditMessage.parse(VALID | {"source_profile": "vk.com_2-x"}).source_profile == "vk.com_2-x"
 
@@ -48,6 +59,10 @@ def test_a_source_profile_may_be_a_network_that_no_profile_simulates() -> None:
         ("sha256", "ab" * 31),
         ("sha256", "ab" * 32 + "\n"),
         ("sha256", "../" * 21 + "a"),
+        ("url", ""),
+        ("url", 5),
+        ("url", "https://a/\x00"),
+        ("url", "x" * 2049),
         ("source", None),
         ("source", 5),
         ("source", ["a.jpg"]),

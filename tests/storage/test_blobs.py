@@ -1,10 +1,13 @@
 import errno
 import hashlib
+import io
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from pydantic import SecretStr
 
 from schemas.errors import BlobMissing, BlobStoreUnavailable, DiskFull, InvalidInput, TooLarge
 from schemas.settings import BlobSettings
-from storage.blobs import BlobStore, DirectoryBlobStore, MinioBlobStore, open_blob_store, picture_key
+from storage.blobs import BlobStore, DirectoryBlobStore, MinioBlobStore, open_blob_store, picture_key, s3_client
 from tests.local_servers import free_ports
 from tests.servers import S3Server
 from tests.waiting import wait_for
@@ -39,6 +42,21 @@ def test_what_was_put_is_got(blobs: BlobStore) -> None:
     assert blobs.get(KEY, LIMIT) == DATA
 
 
+def test_a_file_is_put_and_read_a_piece_at_a_time(blobs: BlobStore) -> None:
+    large = DATA * 30  # several pieces
+    file = io.BytesIO(b"skipped" + large)
+    file.seek(len(b"skipped"))
+    blobs.put_file("pictures/aa/large", file, len(large))
+    pieces = list(blobs.read("pictures/aa/large"))
+    assert b"".join(pieces) == large
+    assert len(pieces) > 1 and max(map(len, pieces)) <= 1 << 18
+
+
+def test_reading_what_is_not_there(blobs: BlobStore) -> None:
+    with pytest.raises(BlobMissing):
+        next(blobs.read(KEY))
+
+
 def test_no_bytes_are_bytes_too(blobs: BlobStore) -> None:
     blobs.put(KEY, b"")
     assert blobs.get(KEY, LIMIT) == b""
@@ -48,6 +66,34 @@ def test_putting_twice_is_harmless(blobs: BlobStore) -> None:
     blobs.put(KEY, DATA)
     blobs.put(KEY, DATA)
     assert blobs.get(KEY, LIMIT) == DATA
+
+
+def test_the_first_of_two_to_put_a_new_key_wins(blobs: BlobStore) -> None:
+    assert blobs.put_new(KEY, b"first") is True
+    assert blobs.put_new(KEY, b"second") is False
+    assert blobs.get(KEY, LIMIT) == b"first"
+    blobs.delete(KEY)
+    assert blobs.put_new(KEY, b"third") is True
+    assert blobs.get(KEY, LIMIT) == b"third"
+
+
+def test_of_writers_at_once_one_wins_with_all_its_bytes(blobs: BlobStore) -> None:
+    """Each key is fought for by eight threads that start together."""
+    start = threading.Barrier(8)
+
+    def put(number: int) -> list[bool]:
+        won = []
+        for key in range(6):
+            start.wait(60)
+            won.append(blobs.put_new(f"fought/{key}", bytes([number]) * 50_000))
+        return won
+
+    with ThreadPoolExecutor(8) as threads:
+        won = list(threads.map(put, range(8)))
+    for key in range(6):
+        winners = [number for number in range(8) if won[number][key]]
+        assert len(winners) == 1
+        assert blobs.get(f"fought/{key}", LIMIT) == bytes(winners) * 50_000
 
 
 def test_what_is_not_there_is_named(blobs: BlobStore) -> None:
@@ -141,7 +187,7 @@ BAD_KEYS = [
 def test_a_key_that_could_be_a_path_elsewhere_is_refused_everywhere(blobs: BlobStore, key: str) -> None:
     operations: list[Callable[[], object]] = [
         lambda: blobs.put(key, b"x"), lambda: blobs.get(key, 1), lambda: blobs.exists(key), lambda: blobs.delete(key),
-        lambda: blobs.stat(key), lambda: list(blobs.list(key)),
+        lambda: blobs.stat(key), lambda: list(blobs.list(key)), lambda: blobs.put_new(key, b"x"),
     ]  # fmt: skip
     for operation in operations:
         with pytest.raises(ValueError, match="not a blob key"):
@@ -173,6 +219,16 @@ def test_a_full_directory_is_named_and_leaves_nothing_half_written(tmp_path: Pat
     assert store.get(KEY, LIMIT) == DATA
 
 
+def test_a_full_directory_takes_nothing_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(DiskFull, match="no space left to write"):
+        DirectoryBlobStore(tmp_path).put_new(KEY, DATA)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_a_device_that_is_really_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def on_full_device(**_: object) -> tuple[int, str]:
         return os.open("/dev/full", os.O_WRONLY), str(tmp_path / "beside")
@@ -196,6 +252,34 @@ def test_a_root_that_is_a_file_is_an_unavailable_store(tmp_path: Path) -> None:
         store.stat(KEY)
     with pytest.raises(BlobStoreUnavailable, match="cannot use"):
         list(store.list("pictures"))
+
+
+@pytest.mark.slow
+def test_a_new_key_signed_with_a_wrong_secret_is_refused(s3_settings: BlobSettings, s3_server: S3Server) -> None:
+    store = MinioBlobStore(s3_settings)
+    store._client = s3_client(s3_settings, SecretStr(s3_server.access_key), SecretStr("not the secret"))
+    with pytest.raises(BlobStoreUnavailable, match=f"refused {KEY}: HTTP status 403"):
+        store.put_new(KEY, DATA)
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [([409, 200], True), ([409, 412], False), ([409, 409, 409], BlobStoreUnavailable), ([507], DiskFull)],
+)
+def test_what_a_conditional_put_is_answered(
+    monkeypatch: pytest.MonkeyPatch, answers: list[int], outcome: bool | type[Exception]
+) -> None:
+    """A conflict is what AWS answers while another writer is at the same key."""
+    monkeypatch.setattr(Minio, "bucket_exists", lambda *_: True)
+    store = MinioBlobStore(_settings("127.0.0.1:1"))
+    left = [SimpleNamespace(status=status) for status in answers]
+    monkeypatch.setattr(store._pool, "request", lambda *_, **__: left.pop(0))
+    if isinstance(outcome, bool):
+        assert store.put_new(KEY, DATA) is outcome
+    else:
+        with pytest.raises(outcome):
+            store.put_new(KEY, DATA)
+    assert left == []
 
 
 @pytest.mark.slow

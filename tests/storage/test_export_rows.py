@@ -17,11 +17,11 @@ ALL = 1_000_000
 
 @pytest.fixture
 def filled(database: Database, new_job: Callable[..., NewJob], new_result: Callable[..., AuditResult]) -> Database:
-    """Five pictures stored an hour apart, the odd ones flagged and by another model, each also as wechat delivers it."""
+    """Five pictures stored an hour apart, the odd ones flagged by another model, the last from wechat; all delivered too."""
     with database.write() as session:
         for number in range(5):
-            (job,) = jobs.add_jobs(session, [new_job(f"{number}")])
-            odd = {"verdict": Verdict.FLAG, "model_version": "m2"} if number % 2 else {}
+            (job,) = jobs.add_jobs(session, [new_job(f"{number}", source_profile="wechat" if number == 4 else None)])
+            odd = {"verdict": Verdict.FLAG, "model_version": "m2", "reused_from": 1} if number % 2 else {}
             at = {"created_at": AT + timedelta(hours=number)}
             session.add_all([new_result(job.id, **odd, **at), new_result(job.id, "wechat", **odd, **at)])
             session.flush()
@@ -49,6 +49,8 @@ def test_a_row_says_what_is_stored(filled: Database) -> None:
     assert (row.verdict, row.model_version, row.score, row.width, row.height) == (Verdict.FLAG, "m2", 0.25, 4, 3)
     assert (row.created_at, row.stable, row.mask_png) == (AT + timedelta(hours=1), None, b"")
     assert isinstance(row.job_id, uuid.UUID)
+    last = page(filled, profiles=("none",))[4]
+    assert [(each.source_profile, each.reused_from) for each in (row, last)] == [(None, 1), ("wechat", None)]
 
 
 def test_filters(filled: Database) -> None:
@@ -59,7 +61,8 @@ def test_filters(filled: Database) -> None:
     assert images(model_version="m1") == ["0.jpg", "2.jpg", "4.jpg"]
     assert images(since=AT + timedelta(hours=1), until=AT + timedelta(hours=3)) == ["1.jpg", "2.jpg"]
     assert {row.profile for row in page(filled, profiles=("wechat",))} == {"wechat"}
-    assert images(verdict=Verdict.REVIEW) == []
+    assert images(verdict=Verdict.REVIEW) == images(source_profile="wei") == []
+    assert images(source_profile="wechat") == ["4.jpg"]
 
 
 def test_masks_only_where_they_are_wanted(filled: Database) -> None:

@@ -12,10 +12,11 @@ from schemas.states import AuditQueue, JobState, Verdict
 from schemas.tables import AuditJob, AuditResult, Picture, now
 from storage import jobs
 from storage.database import Database
-from storage.jobs import Claim, Held, NewJob
+from storage.jobs import Claim, Finished, Held, NewJob
 
 MakeJob = Callable[..., NewJob]
 MakeResult = Callable[..., AuditResult]
+SHA256 = "ab" * 32
 OOPS = ErrorRecord(code="decode_failed", message="truncated")
 
 
@@ -39,7 +40,7 @@ def results_of(database: Database, job_id: uuid.UUID) -> list[AuditResult]:
 
 def claim(database: Database, job_id: uuid.UUID, lease_s: float = 0.0) -> Claim | Held | None:
     """By default as a worker that comes when every earlier claim has lapsed."""
-    message = AuditMessage(job_id=job_id, sha256="ab" * 32, source="x", queue=AuditQueue.BULK, profiles=("wechat",))
+    message = AuditMessage(job_id=job_id, sha256=SHA256, source="x", queue=AuditQueue.BULK, profiles=("wechat",))
     with database.write() as session:
         return jobs.claim_job(session, message, lease_s)
 
@@ -99,7 +100,7 @@ def test_a_failed_job_submitted_again_starts_from_the_beginning(database: Databa
     assert again.id == job.id
     assert (stored.state, stored.attempts, stored.finished_at) == (JobState.QUEUED, 0, None)
     assert (stored.error_code, stored.error_message) == (None, None)
-    assert (stored.retries, claim(database, job.id)) == (1, Claim(attempt=1, fence=2))
+    assert (stored.retries, claim(database, job.id)) == (1, Claim(1, 2, SHA256))
 
 
 def test_a_picture_refused_at_the_door_is_a_failed_job_without_a_message(database: Database, new_job: MakeJob) -> None:
@@ -115,13 +116,13 @@ def test_a_picture_refused_at_the_door_is_a_failed_job_without_a_message(databas
 
 def test_each_claim_that_takes_over_counts_an_attempt(database: Database, new_job: MakeJob) -> None:
     (job,) = add(database, new_job("a"))
-    assert [claim(database, job.id) for _ in range(3)] == [Claim(1, 1), Claim(2, 2), Claim(3, 3)]
+    assert [claim(database, job.id) for _ in range(3)] == [Claim(1, 1, SHA256), Claim(2, 2, SHA256), Claim(3, 3, SHA256)]
     assert job_of(database, job.id).state is JobState.RUNNING
 
 
 def test_a_job_in_another_hand_is_neither_taken_nor_counted(database: Database, new_job: MakeJob) -> None:
     (job,) = add(database, new_job("a"))
-    assert claim(database, job.id, lease_s=60) == Claim(1, 1)
+    assert claim(database, job.id, lease_s=60) == Claim(1, 1, SHA256)
     held = [claim(database, job.id, lease_s=60) for _ in range(3)]
     assert all(isinstance(each, Held) and 0 < each.free_in_s <= 60 for each in held)
     stored = job_of(database, job.id)
@@ -133,14 +134,14 @@ def test_a_clock_set_back_does_not_lock_a_job(database: Database, new_job: MakeJ
     with monkeypatch.context() as patched:
         patched.setattr("storage.jobs.now", lambda: now() + timedelta(hours=1))
         claim(database, job.id, lease_s=60)
-    assert claim(database, job.id, lease_s=60) == Claim(2, 2)
+    assert claim(database, job.id, lease_s=60) == Claim(2, 2, SHA256)
 
 
 def test_two_hands_at_once_are_one_claim(database: Database, new_job: MakeJob) -> None:
     (job,) = add(database, new_job("a"))
     with ThreadPoolExecutor(6) as threads:
         answers = list(threads.map(lambda _: claim(database, job.id, lease_s=60), range(12)))
-    assert [answer for answer in answers if isinstance(answer, Claim)] == [Claim(1, 1)]
+    assert [answer for answer in answers if isinstance(answer, Claim)] == [Claim(1, 1, SHA256)]
     assert sum(isinstance(answer, Held) for answer in answers) == 11
 
 
@@ -169,6 +170,35 @@ def test_a_claim_let_go_is_void_even_before_the_next(database: Database, new_job
     assert (job_of(database, job.id).state, results_of(database, job.id)) == (JobState.QUEUED, [])
 
 
+def test_many_jobs_are_claimed_at_once_each_with_its_own_answer(database: Database, new_job: MakeJob) -> None:
+    free, held, ended = add(database, new_job("free"), new_job("held"), new_job("ended"))
+    claim(database, held.id)
+    fail(database, ended.id)
+    foreign = uuid.uuid4()
+    ids = [ended.id, free.id, foreign, held.id, free.id]
+    messages = [AuditMessage(job_id=job_id, sha256=SHA256, source="x") for job_id in ids]
+    with database.write() as session:
+        answers = jobs.claim_jobs(session, messages, lease_s=60)
+    assert answers[:3] == [None, Claim(1, 1, SHA256), Claim(1, 1, SHA256)]
+    assert all(isinstance(answer, Held) and 50 < answer.free_in_s <= 60 for answer in answers[3:])
+    assert {job_of(database, job_id).state for job_id in (free.id, foreign, held.id)} == {JobState.RUNNING}
+
+
+def test_many_jobs_end_at_once_but_only_those_still_held(database: Database, new_job: MakeJob, new_result: MakeResult) -> None:
+    ours, overtaken, ended, untouched = add(database, *(new_job(name) for name in "abcd"))
+    for job in (ours, overtaken, overtaken, ended):
+        claim(database, job.id)
+    fail(database, ended.id)
+    finished = [Finished(job.id, 1, [new_result(job.id)]) for job in (overtaken, ours, ended)]
+    with database.write() as session:
+        assert jobs.finish_jobs(session, [*finished, Finished(overtaken.id, 2, [])]) == [False, True, False, True]
+        assert jobs.finish_jobs(session, []) == []
+    assert [len(results_of(database, job.id)) for job in (ours, overtaken, ended)] == [1, 0, 0]
+    done = job_of(database, ours.id)
+    assert (done.state, done.claimed_at, done.finished_at is not None) == (JobState.DONE, None, True)
+    assert (job_of(database, ended.id).state, job_of(database, untouched.id).state) == (JobState.FAILED, JobState.QUEUED)
+
+
 def test_work_given_back_does_not_count(database: Database, new_job: MakeJob) -> None:
     (job,) = add(database, new_job("a"))
     claim(database, job.id)
@@ -176,12 +206,12 @@ def test_work_given_back_does_not_count(database: Database, new_job: MakeJob) ->
         jobs.give_back_job(session, job.id, fence=1)
     stored = job_of(database, job.id)
     assert (stored.state, stored.attempts, stored.claimed_at) == (JobState.QUEUED, 0, None)
-    assert claim(database, job.id, lease_s=60) == Claim(attempt=1, fence=2)
+    assert claim(database, job.id, lease_s=60) == Claim(1, 2, SHA256)
 
 
 def test_claiming_a_job_nobody_added_makes_its_row_from_the_message(database: Database) -> None:
     foreign = uuid.uuid4()
-    assert [claim(database, foreign), claim(database, foreign)] == [Claim(1, 1), Claim(2, 2)]
+    assert [claim(database, foreign), claim(database, foreign)] == [Claim(1, 1, SHA256), Claim(2, 2, SHA256)]
     stored = job_of(database, foreign)
     assert (stored.source, stored.queue, stored.profiles) == ("x", AuditQueue.BULK, ["wechat"])
     assert (stored.sha256, stored.client_ref, stored.state) == ("ab" * 32, None, JobState.RUNNING)
@@ -269,7 +299,7 @@ def test_a_released_job_waits_again_and_says_why(database: Database, new_job: Ma
         jobs.release_job(session, job.id, OOPS)
     stored = job_of(database, job.id)
     assert (stored.state, stored.attempts, stored.error_code) == (JobState.QUEUED, 1, "decode_failed")
-    assert claim(database, job.id, lease_s=60) == Claim(attempt=2, fence=2)
+    assert claim(database, job.id, lease_s=60) == Claim(2, 2, SHA256, explained=True)
 
 
 def test_touched_jobs_are_fresh(database: Database, new_job: MakeJob) -> None:

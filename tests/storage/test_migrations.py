@@ -8,15 +8,20 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import column, insert, inspect, table
 from sqlmodel import SQLModel, select
 
+from schemas.api_tables import ApiKey, AuditRequest, Webhook, WebhookDelivery
 from schemas.errors import StoreUnavailable
-from schemas.states import Verdict
+from schemas.learning_tables import BoxAnnotation, Lease, ModelDecision, PseudoMask, RetrainRun, Review, ShadowScore
+from schemas.states import AnnotationKind, AnnotationOrigin, ModelAction, RetrainTrigger, ReviewDecision, Verdict
 from schemas.tables import AuditJob, AuditResult, ModelVersion, Picture
 from storage import migrations
 from storage.database import Database
 from tests.servers import new_postgres_database
 
-TABLES = {"picture", "audit_job", "audit_result", "model_version"}
+LEARNING = {"box_annotation", "review", "retrain_run", "lease", "model_decision", "pseudo_mask", "shadow_score"}
+API = {"api_key", "audit_request", "webhook", "webhook_delivery"}
+TABLES = {"picture", "audit_job", "audit_result", "model_version"} | LEARNING | API
 SECOND_LOOK = {"second_score", "stable"}  # the columns of revision 0002
+LATER = SECOND_LOOK | {"reused_from"}  # and of 0006
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
@@ -46,7 +51,33 @@ def _fill(database: Database) -> uuid.UUID:
                 height_px=1, latency_ms=1,
             )
         )  # fmt: skip
+        session.add_all(_learning(job.id))
+        session.add(ApiKey(id="k", name="anna", secret_sha256="0" * 64, scopes=["read"]))
+        session.add(AuditRequest(id="r", key_id="k", who="anna", fingerprint="0" * 64, job_ids=[str(job.id)]))
+        session.add(Webhook(id="h", url="https://example.org", secret="whsec_", cursor=2**40, who="anna"))
+        session.flush()
+        session.add(WebhookDelivery(webhook_id="h", result_id=2**40))
         return job.id
+
+
+def _learning(job_id: uuid.UUID) -> list[SQLModel]:
+    """One row of each table of the learning loop."""
+    run = RetrainRun(trigger=RetrainTrigger.SCHEDULE, config={"steps": 3}, seed=2**40)
+    boxes, import_ = AnnotationKind.BOXES, AnnotationOrigin.IMPORT
+    box = {"x0": 0, "y0": 0, "x1": 1, "y1": 1}
+    flag, passed = Verdict.FLAG, Verdict.PASS
+    return [
+        BoxAnnotation(sha256="0" * 64, kind=boxes, boxes=[box], width_px=1, height_px=1, annotator="a", origin=import_),
+        Review(result_id=1, job_id=job_id, sha256="0" * 64, decision=ReviewDecision.UNSURE, reviewer="a"),
+        run,
+        Lease(name="retrain"),
+        ModelDecision(version="v", action=ModelAction.PROMOTE, who="a", reason="better", run_id=run.id),
+        PseudoMask(sha256="0" * 64, boxes_sha256="1" * 64, teacher_id="t", key="k", quality={"iou": 0.5}),
+        ShadowScore(
+            job_id=job_id, sha256="0" * 64, candidate_version="w", live_version="v", live_score=0.1, candidate_score=0.2,
+            live_verdict=passed, candidate_verdict=flag, mask_agreement=0.5,
+        ),
+    ]  # fmt: skip
 
 
 def test_up_down_and_up_again_with_rows_in_every_table(empty: Database) -> None:
@@ -82,7 +113,7 @@ def test_results_of_an_earlier_schema_are_kept_up_and_down(empty: Database) -> N
             job_id=job.id, model_version="v", score=0.5, verdict=Verdict.FLAG, area=0, mask_png=b"\x89", width_px=1, height_px=1,
             latency_ms=1,
         )  # fmt: skip
-        session.execute(insert(AuditResult).values(result.model_dump(exclude={"id", *SECOND_LOOK})))
+        session.execute(insert(AuditResult).values(result.model_dump(exclude={"id", *LATER})))
     migrations.upgrade(empty)
     with empty.read() as session:
         (kept_job,) = session.exec(select(AuditJob)).all()
@@ -90,10 +121,27 @@ def test_results_of_an_earlier_schema_are_kept_up_and_down(empty: Database) -> N
         assert [picture.sha256 for picture in session.exec(select(Picture))] == ["0" * 64]
         (kept,) = session.exec(select(AuditResult)).all()
         assert (kept.score, kept.verdict, kept.second_score, kept.stable) == (0.5, Verdict.FLAG, None, None)
+        assert kept.reused_from is None
     migrations.downgrade(empty, "0001")
-    assert not SECOND_LOOK & {each["name"] for each in inspect(empty.engine).get_columns("audit_result")}
+    assert not LATER & {each["name"] for each in inspect(empty.engine).get_columns("audit_result")}
     with empty.read() as session:
         assert session.exec(select(AuditResult.score, AuditResult.mask_png)).all() == [(0.5, b"\x89")]
+
+
+def test_the_learning_loop_comes_and_goes_beside_results_that_stay(empty: Database) -> None:
+    migrations.upgrade(empty)
+    job_id = _fill(empty)
+    with empty.read() as session:
+        (run,) = session.exec(select(RetrainRun)).all()
+        (annotation,) = session.exec(select(BoxAnnotation)).all()
+        assert (run.trigger, run.config, run.seed, run.step) == (RetrainTrigger.SCHEDULE, {"steps": 3}, 2**40, 0)
+        assert annotation.pixel_boxes[0].as_tuple() == (0, 0, 1, 1)
+    migrations.downgrade(empty, "0006_same_picture")
+    assert not LEARNING & set(inspect(empty.engine).get_table_names())
+    migrations.upgrade(empty)
+    with empty.read() as session:
+        assert session.get(AuditJob, job_id) is not None
+        assert session.exec(select(RetrainRun)).all() == []
 
 
 def test_models_and_migrations_agree(database: Database) -> None:

@@ -122,6 +122,44 @@ def test_results_of_one_verdict(database: Database, add: Callable[..., uuid.UUID
         assert queries.read_results(session, 0, verdict=Verdict.REVIEW) == []
 
 
+def test_results_and_failures_of_one_source(
+    database: Database, add: Callable[..., uuid.UUID], finish: Callable[..., None]
+) -> None:
+    theirs = [add(f"theirs {number}", source_profile="wechat") for number in range(3)]
+    for job_id in (add("ours"), *theirs[:2]):
+        finish(job_id, "weibo")
+    with database.write() as session:
+        for job_id in (theirs[2], add("ours too")):
+            jobs.fail_job(session, job_id, ErrorRecord(code="empty", message="0 bytes"))
+    with database.read() as session:
+        first = queries.read_results(session, 0, limit=1, source_profile="wechat")
+        assert first[0].own is not None and set(first[0].results) == {"none", "weibo"}
+        rest = queries.read_results(session, first[0].own.id or 0, source_profile="wechat")
+        assert [each.job.id for each in first + rest] == theirs[:2]
+        assert queries.read_results(session, 0, verdict=Verdict.FLAG, source_profile="wechat") == []
+        assert [job.id for job in queries.failed_jobs(session, source_profile="wechat")] == [theirs[2]]
+        assert len(queries.failed_jobs(session)) == 2
+
+
+def test_the_newest_audit_of_a_picture(database: Database, add: Callable[..., uuid.UUID], finish: Callable[..., None]) -> None:
+    first, last = add("first"), add("last")
+    finish(first, "wechat")
+    finish(last)
+    failed = add("failed")
+    other = add("other", sha256="cd" * 32)
+    with database.write() as session:
+        jobs.fail_job(session, failed, ErrorRecord(code="empty", message="0 bytes"))
+    with database.read() as session:
+        newest = queries.newest_audit(session, "ab" * 32)
+        assert newest is not None and (newest.job.id, set(newest.results)) == (last, {"none"})
+        assert queries.newest_audit(session, "cd" * 32) is None
+        of_first = session.exec(select(AuditResult.id).where(AuditResult.job_id == first, AuditResult.profile == "wechat")).one()
+        audited = queries.audited_of_result(session, of_first or 0)
+        assert audited is not None and (audited.job.id, set(audited.results)) == (first, {"none", "wechat"})
+        assert queries.audited_of_result(session, 10**6) is None
+        assert session.get_one(AuditJob, other).finished_at is None
+
+
 def test_following_a_submission_meets_every_end_once_even_at_the_same_instant(
     database: Database, add: Callable[..., uuid.UUID], finish: Callable[..., None]
 ) -> None:

@@ -116,6 +116,14 @@ def test_lost_jobs_are_unfinished_old_sendable_and_of_these_queues(database: Dat
         assert recovery.take_lost(session, [], 30) == []
 
 
+def test_a_claimed_job_does_not_wait_for_its_queue_to_be_empty(database: Database, add: AddJob) -> None:
+    claimed = add(50, state=JobState.RUNNING, queue=AuditQueue.BULK)
+    add(50, queue=AuditQueue.BULK)
+    add(10, state=JobState.RUNNING, queue=AuditQueue.BULK)
+    with database.write() as session:
+        assert [job.id for job in recovery.take_lost(session, [AuditQueue.DEFAULT], 30)] == [claimed]
+
+
 def test_two_sweepers_take_different_jobs(database: Database, add: AddJob) -> None:
     ids = {add(50) for _ in range(20)}
 

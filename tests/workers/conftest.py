@@ -14,7 +14,7 @@ from sqlmodel import select
 from model.card import Card, builtin_directory
 from model.predictor import Prediction, Predictor
 from schemas.messages import AuditMessage
-from schemas.settings import BlobSettings, LimitSettings, Settings, WorkerSettings
+from schemas.settings import BlobSettings, FetchSettings, LimitSettings, Settings, WorkerSettings
 from schemas.tables import AuditJob, AuditResult
 from storage import jobs, queries
 from storage.blobs import DirectoryBlobStore, picture_key
@@ -41,6 +41,8 @@ def settings(sqlite_url: str, tmp_path: Path) -> Settings:
 
 class StubPredictor:
     """Has the packaged student's card and answers as it is told."""
+
+    lanes, searches = 1, False
 
     def __init__(self, predict: Predict) -> None:
         self.card = Card.load(builtin_directory())
@@ -92,10 +94,15 @@ def make_worker(settings: Settings, predictor: Predictor) -> Iterator[MakeWorker
     closers: list[Callable[[], None]] = []
 
     def make(
-        predict: Predict | None = None, database: Database | None = None, limits: LimitSettings | None = None, **changes: object
+        predict: Predict | None = None,
+        database: Database | None = None,
+        limits: LimitSettings | None = None,
+        fetch: FetchSettings | None = None,
+        **changes: object,
     ) -> Worker:
         worker = settings.worker.model_copy(update=changes)
-        changed = settings.model_copy(update={"worker": worker, "limits": limits or settings.limits})
+        groups = {"worker": worker, "limits": limits or settings.limits, "fetch": fetch or settings.fetch}
+        changed = settings.model_copy(update=groups)
         chosen = predictor if predict is None else StubPredictor(predict)
         store = database or Database(settings.database_url)
         blobs = DirectoryBlobStore(settings.blobs.directory)

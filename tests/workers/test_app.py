@@ -32,6 +32,7 @@ def test_a_message_is_acknowledged_only_after_its_work() -> None:
     assert conf.task_reject_on_worker_lost is True
     assert conf.worker_prefetch_multiplier == 1
     assert conf.task_ignore_result is True
+    assert conf.worker_pool == "workers.thread_pool:TaskPool"
     assert conf.worker_soft_shutdown_timeout == Settings().worker.shutdown_grace_s > 0
     assert conf.broker_connection_retry_on_startup is True
 
@@ -44,14 +45,23 @@ def test_only_json_crosses_the_broker() -> None:
 def test_a_dead_workers_messages_come_back_soon() -> None:
     worker = WorkerSettings(visibility_timeout_s=77)
     options = make_app(Settings(worker=worker)).conf.broker_transport_options
-    assert options == {
+    assert {name: value for name, value in options.items() if name != "queue_order_strategy"} == {
         "visibility_timeout": 77,
-        "unacked_restore_interval": 5,
-        "unacked_restore_throttle": 1,
+        "unacked_restore_interval": 2,
         "socket_timeout": 30,
         "socket_keepalive": True,
         "health_check_interval": 25,
     }
+
+
+def test_every_channel_has_an_order_of_its_own() -> None:
+    make_order = make_app(Settings(worker=WorkerSettings(share_bulk=20))).conf.broker_transport_options["queue_order_strategy"]
+    one, other = make_order(), make_order()
+    for order in (one, other):
+        order.update(["audit.high", "audit.bulk"])
+    assert one.consume(2) == ["audit.bulk", "audit.high"]
+    one.rotate("audit.bulk")
+    assert (one.consume(2)[0], other.consume(2)[0]) == ("audit.high", "audit.bulk")
 
 
 def test_making_an_app_leaves_the_process_as_it_was() -> None:

@@ -52,6 +52,12 @@ def test_a_line_names_a_picture_and_what_is_asked_of_it() -> None:
     assert absolute.content == FileContent(Path("/tmp/b.jpg"))
 
 
+def test_a_url_is_left_to_the_worker() -> None:
+    unnamed, named = read({"url": "https://a.org/x.jpg?token=1"}, {"url": "HTTP://a.org/x.jpg", "name": "x", "client_ref": "r"})
+    assert unnamed == Source("https://a.org/x.jpg", url="https://a.org/x.jpg?token=1")
+    assert named == Source("x", url="HTTP://a.org/x.jpg", client_ref="r")
+
+
 def test_stored_pictures_are_referenced() -> None:
     ours = f"s3://ours/pictures/ab/{SHA}"
     by_sha, by_uri, elsewhere, other = read(
@@ -68,8 +74,8 @@ def test_stored_pictures_are_referenced() -> None:
     [
         (b"nonsense", "line"),
         (b"[]", "line"),
-        (b"{}", "either path or sha256"),
-        ({"path": "a", "sha256": SHA}, "either path or sha256"),
+        (b"{}", "one of path, sha256 and url"),
+        ({"path": "a", "sha256": SHA}, "one of path, sha256 and url"),
         ({"path": ""}, "path"),
         ({"path": "a\x00b"}, "path"),
         ({"path": "x" * 2801}, "path"),
@@ -77,6 +83,11 @@ def test_stored_pictures_are_referenced() -> None:
         (b'{"path": "\xff"}', "line"),
         ({"path": 5}, "path"),
         ({"sha256": "AB" * 32}, "sha256"),
+        ({"url": "https://a.org/", "sha256": SHA}, "one of path, sha256 and url"),
+        ({"url": "a.org/x.jpg"}, "url"),
+        ({"url": "file:///etc/passwd"}, "url"),
+        ({"url": "https://a.org/x y"}, "url"),
+        ({"url": "https://a.org/" + "x" * 2048}, "url"),
         ({"path": "a", "queue": "urgent"}, "queue"),
         ({"path": "a", "client_ref": "x" * 513}, "client_ref"),
         ({"path": "a", "source_profile": "We Chat"}, "source_profile"),

@@ -1,7 +1,6 @@
 """The examples of docs/operations.md as they stand there, run against a real Redis and a real S3 server."""
 
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -54,7 +53,7 @@ def test_both_ways_to_send_reach_a_worker(
     received: list[AuditMessage] = []
     app = make_app(Settings(broker_url=broker_url))
 
-    @app.task(name="audit.image")
+    @app.task(name="audit.image", shared=False)
     def audit_image(payload: object) -> None:
         received.append(AuditMessage.parse(payload))
 
@@ -74,4 +73,4 @@ def test_both_ways_to_send_reach_a_worker(
     assert len({message.job_id for message in received}) == 2
     assert {message.source_profile for message in received} == {"wechat"}
     assert blobs.get(picture_key(sha256), 100) == data
-    assert set(names["message"]) == set(AuditMessage.model_fields) == set(json.loads(received[0].model_dump_json()))
+    assert set(names["message"]) == set(AuditMessage.model_fields) - {"url"} == set(received[0].payload())

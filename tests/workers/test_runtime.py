@@ -1,7 +1,8 @@
-import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,84 +11,111 @@ from numpy.typing import NDArray
 
 from model.card import Card, builtin_directory
 from model.predictor import Prediction, Predictor
-from schemas.errors import EnvironmentMissing, ModelInvalid
+from schemas.errors import ModelInvalid
 from schemas.settings import EngineSettings, Settings, WorkerSettings
 from schemas.states import ModelStage
-from storage import registry
+from storage import registry, telemetry
+from storage.blobs import DirectoryBlobStore
 from storage.database import Database
-from workers.runtime import EXIT_HUNG, ModelRuntime, directory_of, live_version
+from tests.waiting import wait_for
+from tests.workers.conftest import StubPredictor
+from workers.loaded import Loaded
+from workers.runtime import EXIT_HUNG, ModelRuntime, live_version
 
 PACKAGED = Card.load(builtin_directory()).version
+QUICK = Settings(engine=EngineSettings(threads=1), worker=WorkerSettings(max_batch=2, max_wait_ms=1))
+PATIENCE_S = 30
 
 
-def make_live(database: Database, version: str, location: str) -> None:
-    with database.write() as session:
-        registry.register(session, version, {}, location, "test")
-        registry.set_live(session, version, "test")
+class Saying(StubPredictor):
+    """A version that answers its own number, when it is let."""
+
+    def __init__(self, version: str, number: float) -> None:
+        super().__init__(self._answer)
+        self.card = self.card.model_copy(update={"version": version})
+        self._number = number
+        self.open = threading.Event()
+        self.open.set()
+
+    def _answer(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        assert self.open.wait(PATIENCE_S)
+        return [Prediction(np.zeros((8, 8), np.uint8), self._number) for _ in pictures]
 
 
-def test_the_live_model_answers_in_batches(sqlite: Database, predictor: Predictor) -> None:
-    settings = Settings(engine=EngineSettings(threads=1), worker=WorkerSettings(max_batch=2, max_wait_ms=1))
-    runtime = ModelRuntime.live(sqlite, settings)
-    assert (runtime.card.version, runtime.input_size) == (PACKAGED, predictor.input_size)
+def picture() -> NDArray[np.uint8]:
+    return np.ones((32, 32, 3), np.uint8)
+
+
+def test_the_live_model_answers_in_batches(sqlite: Database, predictor: Predictor, tmp_path: Path) -> None:
+    runtime = ModelRuntime.live(sqlite, DirectoryBlobStore(tmp_path), QUICK)
+    assert (runtime.card.version, runtime.max_batch, runtime.lanes) == (PACKAGED, 2, 1)
+    assert telemetry.ACTIVITY.model_version == PACKAGED
     rng = np.random.default_rng(3)
-    pictures = [rng.integers(0, 256, (runtime.input_size,) * 2 + (3,), dtype=np.uint8) for _ in range(3)]
-    answers = [future.result(30) for future in [runtime.submit(picture) for picture in pictures]]
+    pictures = [rng.integers(0, 256, (predictor.input_size,) * 2 + (3,), dtype=np.uint8) for _ in range(3)]
+    with runtime.using() as model:
+        assert model.input_size == predictor.input_size
+        answers = [future.result(PATIENCE_S) for future in [model.submit(picture) for picture in pictures]]
     for picture, answer in zip(pictures, answers, strict=True):
         (alone,) = predictor.predict([picture])
         assert np.abs(answer.mask_net.astype(int) - alone.mask_net).max() <= 1
         assert answer.score_logit == pytest.approx(alone.score_logit, abs=1e-3)
     runtime.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        runtime.submit(pictures[0])
-
-
-def test_the_engine_is_warm_for_one_picture_and_for_a_full_batch() -> None:
-    class Counting:
-        card, input_size = Card.load(builtin_directory()), 16
-
-        def __init__(self) -> None:
-            self.batches: list[int] = []
-
-        def predict(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
-            self.batches.append(len(pictures))
-            return [Prediction(np.zeros((4, 4), np.uint8), 0.0) for _ in pictures]
-
-    counting = Counting()
-    ModelRuntime(counting, Settings(worker=WorkerSettings(max_batch=6))).close()  # type: ignore[arg-type]
-    assert sorted(counting.batches) == [1, 6]
+    with runtime.using() as model, pytest.raises(RuntimeError, match="closed"):
+        model.submit(pictures[0])
 
 
 def test_the_packaged_student_is_live_where_nothing_ever_was(database: Database) -> None:
     row = live_version(database)
     assert (row.version, row.stage, row.location) == (PACKAGED, ModelStage.LIVE, registry.PACKAGE_LOCATION)
     assert Card.model_validate(row.card).version == PACKAGED
-    assert directory_of(row) == builtin_directory()
 
 
-def test_a_version_that_lies_elsewhere_is_found_there(sqlite: Database, tmp_path: Path) -> None:
-    make_live(sqlite, "night-7", str(tmp_path))
-    assert directory_of(live_version(sqlite)) == tmp_path
+def test_a_worker_does_not_start_on_a_version_that_cannot_be_served(sqlite: Database, tmp_path: Path) -> None:
+    with sqlite.write() as session:
+        registry.register(session, "night-7", {}, str(tmp_path), "tester", "test")
+        registry.promote(session, "night-7", "tester", "test")
+    with pytest.raises(ModelInvalid, match=r"card\.json does not exist"):
+        ModelRuntime.live(sqlite, DirectoryBlobStore(tmp_path), QUICK)
     with sqlite.read() as session:
         assert registry.get(session, PACKAGED).stage is ModelStage.CANDIDATE
 
 
-def test_the_packaged_student_of_another_release_is_not_guessed_at(sqlite: Database) -> None:
-    make_live(sqlite, "student-of-yesterday", registry.PACKAGE_LOCATION)
-    with pytest.raises(EnvironmentMissing, match=rf"student-of-yesterday is live but this release ships {PACKAGED}"):
-        directory_of(live_version(sqlite))
+def test_who_began_with_a_version_ends_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    old, new = Saying("old", 1.0), Saying("new", 2.0)
+    runtime = ModelRuntime(old, QUICK)  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as threads:
+        with runtime.using() as first:
+            swapping = threads.submit(runtime.swap, Loaded(new, QUICK))  # type: ignore[arg-type]
+            wait_for(lambda: runtime.card.version == "new", "new version in its place")
+            with runtime.using() as second:
+                assert second.card.version == "new"
+                assert second.submit(picture()).result(PATIENCE_S).score_logit == 2.0
+            assert first.card.version == "old"
+            assert first.submit(picture()).result(PATIENCE_S).score_logit == 1.0  # as a second look comes late
+            assert not swapping.done()
+        swapping.result(PATIENCE_S)
+    with pytest.raises(RuntimeError, match="closed"):
+        first.submit(picture())
+    assert runtime.busy_for_s() == 0
+    runtime.close()
+    assert not caplog.messages
 
 
-def test_damaged_weights_are_not_served(sqlite: Database, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(builtin_directory(), copy)
-    weights = copy / Card.load(copy).files["openvino_bin"].name
-    data = bytearray(weights.read_bytes())
-    data[len(data) // 2] ^= 1
-    weights.write_bytes(data)
-    make_live(sqlite, "damaged", str(copy))
-    with pytest.raises(ModelInvalid, match="does not match the sha256"):
-        ModelRuntime.live(sqlite, Settings())
+def test_a_version_on_its_way_out_is_watched_too() -> None:
+    old, new = Saying("old", 1.0), Saying("new", 2.0)
+    runtime = ModelRuntime(old, QUICK)  # type: ignore[arg-type]
+    old.open.clear()
+    with ThreadPoolExecutor(1) as threads:
+        with runtime.using() as first:
+            future = first.submit(picture())
+            wait_for(lambda: first.busy_for_s() > 0, "call under way")
+        swapping = threads.submit(runtime.swap, Loaded(new, QUICK))  # type: ignore[arg-type]
+        wait_for(lambda: runtime.card.version == "new", "new version in its place")
+        assert runtime.busy_for_s() > 0
+        old.open.set()
+        swapping.result(PATIENCE_S)
+    assert future.result(0).score_logit == 1.0
+    runtime.close()
 
 
 _HANGING_WORKER = """
@@ -98,15 +126,19 @@ from workers.runtime import ModelRuntime
 import numpy as np
 
 hang = threading.Event()
-runtime = ModelRuntime(StubPredictor(lambda pictures: hang.wait()), Settings(worker=WorkerSettings(hang_exit_s=0.2)))
-runtime.submit(np.ones((32, 32, 3), np.uint8)).result()
+predictor = StubPredictor(lambda pictures: hang.wait())
+predictor.lanes = LANES
+runtime = ModelRuntime(predictor, Settings(worker=WorkerSettings(max_batch=1, hang_exit_s=0.2)))
+with runtime.using() as model:
+    pending = [model.submit(np.ones((32, 32, 3), np.uint8)) for _ in range(3)]
+    pending[0].result()
 """
 
 
 @pytest.mark.slow
-def test_a_worker_whose_device_hangs_leaves_so_that_another_can_start() -> None:
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_worker_whose_device_hangs_leaves_so_that_another_can_start(lanes: int) -> None:
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", _HANGING_WORKER], cwd=root, timeout=60, capture_output=True, text=True, check=False
-    )
+    script = _HANGING_WORKER.replace("LANES", str(lanes))
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, timeout=60, capture_output=True, text=True, check=False)
     assert (done.returncode, "the device has not answered" in done.stderr) == (EXIT_HUNG, True), done.stderr

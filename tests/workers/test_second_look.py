@@ -85,7 +85,7 @@ def test_far_from_the_thresholds_or_without_a_band_one_look_is_all(
     make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch, score: float, band: float
 ) -> None:
     decoded: list[bytes] = []
-    monkeypatch.setattr("workers.pipeline.preprocess.decode", lambda data, _: decoded.append(data))
+    monkeypatch.setattr("workers.auditing.preprocess.decode", lambda data, _: decoded.append(data))
     network = Scripted(score)
     worker = make_worker(network, stability_band=band)
     message = worker.submit(picture_bytes(1))
@@ -128,7 +128,7 @@ def test_a_second_look_keeps_to_the_pixel_budget(make_worker: MakeWorker, monkey
             held.append(pixels)
             return super().hold(pixels)
 
-    monkeypatch.setattr("workers.pipeline._DELIVERING", Counting(96 * 72))
+    monkeypatch.setattr("workers.auditing._DELIVERING", Counting(96 * 72))
     worker = make_worker(Scripted(NEAR_FLAG, NEAR_FLAG, FAR_BELOW), stability_band=BAND)
     worker.run(worker.submit(picture_bytes(1)))
     worker.run(worker.submit(picture_bytes(2)))

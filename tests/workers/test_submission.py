@@ -18,7 +18,7 @@ from schemas.messages import AuditMessage
 from schemas.records import ErrorRecord
 from schemas.settings import Settings
 from schemas.states import AuditQueue, JobState
-from schemas.tables import AuditJob
+from schemas.tables import AuditJob, Picture
 from storage import jobs
 from storage.blobs import DirectoryBlobStore, picture_key
 from storage.database import Database
@@ -334,6 +334,23 @@ def test_a_stored_picture_is_referenced_and_a_missing_one_fails_by_name(
         "jobs.jsonl:7": (JobState.FAILED, "invalid_message"),
     }
     assert [message.sha256 for message in outbox] == [sha256]
+
+
+def test_a_url_is_handed_on_unread_and_is_one_job(
+    submit_all: Callable[..., list[Step]], outbox: Outbox, sqlite: Database
+) -> None:
+    sources = [
+        Source("a", url="https://a.org/a?1"),
+        Source("a", url="https://a.org/a?2"),
+        Source("b", url="https://a.org/b", client_ref="r"),
+    ]
+    for _ in range(2):
+        submit_all(*sources)
+    with sqlite.read() as session:
+        rows = session.exec(select(AuditJob.url, AuditJob.source, AuditJob.state, AuditJob.sha256)).all()
+        assert session.exec(select(Picture)).all() == []
+    assert sorted(rows) == [(source.url, source.name, JobState.QUEUED, None) for source in sources]
+    assert {(message.url, message.sha256) for message in outbox} == {(source.url, None) for source in sources}
 
 
 def test_a_second_run_reads_nothing_that_is_in(

@@ -140,7 +140,8 @@ def test_a_worker_sweeps_as_long_as_it_runs(sqlite: Database, app: Celery, add: 
     sweeper = Sweeper(sqlite, app, visibility_timeout_s=0.1)
     try:
         job = add(100)
-        wait_for(lambda: queue_depths(app)[job.queue] == 1, "message of the lost job")
+        # At least one: with a time-out this short, a slow machine has lost it again before it is looked at.
+        wait_for(lambda: queue_depths(app)[job.queue] >= 1, "message of the lost job")
     finally:
         sweeper.close()
 

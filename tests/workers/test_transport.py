@@ -89,7 +89,7 @@ def test_malformed_entries_are_set_aside_and_the_worker_reads_on(broker_url: str
     app = make_app(Settings(broker_url=broker_url))
     seen: list[str] = []
 
-    @app.task(name="audit.image")
+    @app.task(name="audit.image", shared=False)
     def audit_image(payload: dict[str, Any]) -> None:
         seen.append(payload["source"])
 

@@ -18,8 +18,8 @@ MARKED[2:6, 4:8] = 255
 
 def row(cursor: int, mask_png: bytes, width: int = 80, height: int = 40) -> ExportRow:
     return ExportRow(
-        cursor, f"{cursor}.jpg", None, "none", 0.5, Verdict.FLAG, None, None, 0.25, 1.0, [], "m1", width, height, 1.5,
-        datetime(2026, 11, 1, tzinfo=UTC), uuid.UUID(int=cursor), None, None, mask_png,
+        cursor, f"{cursor}.jpg", None, "weibo", "none", 0.5, Verdict.FLAG, None, None, 0.25, 1.0, [], "m1", width, height, 1.5,
+        datetime(2026, 11, 1, tzinfo=UTC), uuid.UUID(int=cursor), None, None, None, mask_png,
     )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ def test_masks_come_at_the_pictures_own_size() -> None:
 
     assert problems == []
     assert [(image["id"], image["file_name"]) for image in coco["images"]] == [(1, "1.jpg"), (2, "2.jpg"), (3, "3.jpg")]
+    assert (coco["images"][0]["source_profile"], coco["images"][0]["reused_from"]) == ("weibo", None)
     assert [each["image_id"] for each in coco["annotations"]] == [1, 3]
     full = np.asarray(render.full_size_mask(MARKED, 80, 40)) > 127
     first = coco["annotations"][0]

@@ -18,11 +18,12 @@ FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "＝
 
 def row(**changes: Any) -> ExportRow:
     values: dict[str, Any] = {
-        "cursor": 7, "image": "a.jpg", "sha256": None, "profile": "none", "score": 0.5, "verdict": Verdict.FLAG,
+        "cursor": 7, "image": "a.jpg", "sha256": None, "source_profile": "weibo",
+        "profile": "none", "score": 0.5, "verdict": Verdict.FLAG,
         "second_score": None, "stable": True, "area": 0.25, "mask_agreement": 1.0,
         "regions": [{"box": {"x0": 0, "y0": 0, "x1": 2, "y1": 1}, "score": 0.75}], "model_version": "m1", "width": 4, "height": 3,
         "latency_ms": 1.23456, "created_at": datetime(2026, 11, 1, tzinfo=UTC), "job_id": uuid.UUID(int=1), "submission": "s",
-        "client_ref": None,
+        "client_ref": None, "reused_from": 3,
     }  # fmt: skip
     return ExportRow(**values | changes)
 
@@ -38,6 +39,7 @@ def test_csv_has_a_header_and_plain_values() -> None:
     (line,) = as_csv(row())
     assert tuple(line) == COLUMNS
     assert (line["cursor"], line["verdict"], line["score"], line["stable"]) == ("7", "flag", "0.5", "true")
+    assert (line["source_profile"], line["reused_from"]) == ("weibo", "3")
     assert (line["sha256"], line["second_score"], line["client_ref"]) == ("", "", "")
     assert line["created_at"] == "2026-11-01T00:00:00+00:00"
     assert json.loads(line["regions"])[0]["box"]["x1"] == 2

@@ -1,0 +1,1 @@
+"""The timetable, the selection of training data, the retraining run and the promotion rule."""

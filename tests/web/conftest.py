@@ -1,0 +1,22 @@
+"""The API over a database and a folder of this test's own, with a key for each scope."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from schemas.settings import BlobSettings, Settings
+from storage.database import Database
+from tests.web.made import NOBODY, Api, context_for, running
+
+
+@pytest.fixture
+def settings(sqlite_url: str, tmp_path: Path) -> Settings:
+    """Of an API without a Redis: what is taken in waits in SQL."""
+    return Settings(database_url=sqlite_url, broker_url=NOBODY, blobs=BlobSettings(directory=tmp_path / "blobs"))
+
+
+@pytest.fixture
+def api(settings: Settings, sqlite: Database) -> Iterator[Api]:
+    with running(sqlite, context_for(settings, sqlite)) as made:
+        yield made

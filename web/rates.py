@@ -1,0 +1,75 @@
+"""How many requests a key may make: counted in Redis for all processes, and by each for itself while Redis is away."""
+
+import logging
+import math
+import time
+from typing import Final
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from redis.exceptions import RedisError
+
+from schemas.errors import RateLimited
+
+log = logging.getLogger(__name__)
+
+_TIMEOUT_S: Final = 0.5
+_REST_S: Final = 5.0
+_KEY_PREFIX: Final = "tamperwatch:rate"
+
+
+class Rates:
+    """Sliding windows of a minute, one a key."""
+
+    def __init__(self, broker_url: str) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            broker_url: of the Redis to count in, as Celery spells it. Only short-lived names of our own are written.
+        """
+        storage = RedisStorage(
+            _redis_url(broker_url),
+            key_prefix=_KEY_PREFIX,
+            wrap_exceptions=False,
+            socket_timeout=_TIMEOUT_S,
+            socket_connect_timeout=_TIMEOUT_S,
+        )
+        self._shared = SlidingWindowCounterRateLimiter(storage)
+        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._away_until_s = 0.0
+
+    def check(self, key_id: str, per_minute: int) -> None:
+        """Count one request of a key.
+
+        Args:
+            per_minute: what the key may; 0 for any number, which are not counted.
+
+        Raises:
+            RateLimited: it is one too many, and does not count.
+        """
+        if per_minute == 0:
+            return
+        limit = RateLimitItemPerMinute(per_minute)
+        limiter = self._counted(limit, key_id)
+        if limiter is not None:
+            left_s = max(1, math.ceil(limiter.get_window_stats(limit, key_id).reset_time - time.time()))
+            raise RateLimited(f"more than {per_minute} requests in a minute; come again in {left_s} s", retry_after_s=left_s)
+
+    def _counted(self, limit: RateLimitItemPerMinute, key_id: str) -> SlidingWindowCounterRateLimiter | None:
+        """Who refused the request; None where it was counted."""
+        if time.monotonic() >= self._away_until_s:
+            try:
+                return None if self._shared.hit(limit, key_id) else self._shared
+            except (RedisError, OSError) as error:
+                # Not asked again for a while, or every request would wait for it.
+                self._away_until_s = time.monotonic() + _REST_S
+                log.warning("requests are counted by this process alone, Redis does not answer: %s", error)
+        return None if self._own.hit(limit, key_id) else self._own
+
+
+def _redis_url(broker_url: str) -> str:
+    """The same Redis, as `limits` spells it."""
+    if not broker_url.startswith("redis+socket://"):
+        return broker_url
+    return broker_url.replace("redis+socket://", "redis+unix://", 1).replace("virtual_host=", "db=", 1)
