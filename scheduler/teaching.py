@@ -152,7 +152,7 @@ def annotated(session: Session, after: int = 0) -> list[Wanted]:
 
 def last_read(session: Session) -> int:
     """The newest annotation that a run which came to a decision has read; 0 before the first."""
-    decided = col(RetrainRun.state).in_([RetrainState.PROMOTED, RetrainState.REJECTED])
+    decided = col(RetrainRun.state).in_([RetrainState.PROMOTED, RetrainState.PROPOSED, RetrainState.REJECTED])
     return session.exec(select(func.max(RetrainRun.last_annotation_id)).where(decided)).one() or 0
 
 

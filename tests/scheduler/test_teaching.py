@@ -307,11 +307,11 @@ def test_what_was_read_is_what_a_decided_run_has_read(database: Database) -> Non
     with database.read() as session:
         assert last_read(session) == 0
     with database.write() as session:
-        states = {RetrainState.PROMOTED: 3, RetrainState.REJECTED: 5, RetrainState.FAILED: 8, RetrainState.TRAINING: 9}
-        for state, number in states.items():
+        decided = {RetrainState.PROMOTED: 3, RetrainState.REJECTED: 5, RetrainState.PROPOSED: 7}
+        for state, number in (decided | {RetrainState.FAILED: 8, RetrainState.TRAINING: 9}).items():
             session.add(RetrainRun(state=state, trigger=RetrainTrigger.MANUAL, last_annotation_id=number))
     with database.read() as session:
-        assert last_read(session) == 5
+        assert last_read(session) == 7
 
 
 def test_the_teacher_that_the_settings_name(tmp_path: Any) -> None:
