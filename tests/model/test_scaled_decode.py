@@ -42,7 +42,7 @@ def drawing(seed: int) -> bytes:
 
 
 PICTURES = {
-    **{f"{path.name} {width_px}": (path.name, width_px) for path in spread(sorted(SAMPLES.iterdir()), 5) for width_px in (1100,)},
+    **{f"{path.name} {width_px}": (path.name, width_px) for path in spread(sorted(SAMPLES.iterdir()), 5) for width_px in (1500,)},
     "dahlia.jpg 2800": ("dahlia.jpg", 2800),
 }
 
