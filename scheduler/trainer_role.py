@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _STOP_S: Final = 60.0
 """A process that was told to stop saves its state and ends within this, or is killed; the last checkpoint stays."""
 
+_LOOK_S: Final = 1.0
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -44,29 +45,31 @@ class NightProcess:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
         self._stopping = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
 
     def run(self) -> int:
         """Start it and wait for its end; its exit status."""
         holder = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         # Through the pipe it learns of our end, whatever we die of. A session of its own keeps the terminal's signals away.
-        with subprocess.Popen(
-            [*self._argv, holder], stdin=subprocess.PIPE, env=self._env, start_new_session=True
-        ) as self._process:
-            if self._stopping.is_set():
-                self._process.terminate()
-            status = self._process.wait()
-        self._process = None
+        with subprocess.Popen([*self._argv, holder], stdin=subprocess.PIPE, env=self._env, start_new_session=True) as process:
+            watch = threading.Thread(target=self._end_when_told, args=(process,), name="night-stop", daemon=True)
+            watch.start()
+            status = process.wait()
+        watch.join()
         return status
 
     def stop(self) -> None:
-        """Have it save what it has and end; one that does not is killed."""
+        """Have it save what it has and end; one that does not is killed. Safe in a signal handler: only a flag is set there."""
         self._stopping.set()
-        process = self._process
-        if process is None:
-            return
+
+    def _end_when_told(self, process: "subprocess.Popen[bytes]") -> None:
+        while not self._stopping.wait(_LOOK_S):
+            if process.poll() is not None:
+                return
         process.terminate()
-        threading.Thread(target=_kill_late, args=(process,), name="night-stop", daemon=True).start()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def run_trainer(database: Database, app: Celery, process: NightProcess) -> None:
@@ -138,10 +141,3 @@ def _stopper(process: NightProcess) -> Callable[..., None]:
         process.stop()
 
     return stop
-
-
-def _kill_late(process: "subprocess.Popen[bytes]") -> None:
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
