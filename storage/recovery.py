@@ -113,25 +113,29 @@ def any_lost(session: Session, older_than_s: float) -> bool:
     return session.exec(_lost(older_than_s).limit(1)).first() is not None
 
 
-def take_lost(session: Session, queues: Iterable[AuditQueue], older_than_s: float, limit: int = _BATCH) -> list[AuditJob]:
+def take_lost(
+    session: Session, queues: Iterable[AuditQueue], older_than_s: float, limit: int = _BATCH, as_of: datetime | None = None
+) -> list[AuditJob]:
     """Jobs that have neither ended nor moved for this long, oldest first, marked as sent just now.
+
+    With `as_of`, those of which that was true then: whoever takes batch after batch, for however long, takes no job twice.
 
     Of those that nobody has claimed, only the ones of these queues: elsewhere they may be waiting their turn. A claimed one
     has had its turn; in a queue that never empties it would wait for ever. Two sweepers at once take different ones.
     """
     may_wait = or_(col(AuditJob.queue).in_(list(queues)), col(AuditJob.state) == JobState.RUNNING)
-    query = _lost(older_than_s).where(may_wait).order_by(col(AuditJob.updated_at)).limit(limit)
+    query = _lost(older_than_s, as_of).where(may_wait).order_by(col(AuditJob.updated_at)).limit(limit)
     lost = list(session.exec(query.with_for_update(skip_locked=True)))
     session.expunge_all()
     touch_jobs(session, [job.id for job in lost])
     return lost
 
 
-def _lost(older_than_s: float) -> SelectOfScalar[AuditJob]:
+def _lost(older_than_s: float, as_of: datetime | None = None) -> SelectOfScalar[AuditJob]:
     unfinished = col(AuditJob.state).in_([state for state in JobState if not state.ended])
     at, age = now(), timedelta(seconds=older_than_s)
     # What moved far in the future was moved by a clock that has been set back since; it must not wait until then.
-    long_ago = or_(col(AuditJob.updated_at) < at - age, col(AuditJob.updated_at) > at + age)
+    long_ago = or_(col(AuditJob.updated_at) < (as_of or at) - age, col(AuditJob.updated_at) > at + age)
     return select(AuditJob).where(unfinished, long_ago, _has_picture())
 
 

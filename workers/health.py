@@ -11,7 +11,6 @@ from typing import Protocol
 
 from celery import Celery
 
-from schemas.errors import TamperwatchError
 from schemas.settings import Settings
 from schemas.states import AuditQueue
 from storage import telemetry
@@ -36,8 +35,8 @@ class Writer(Protocol):
         ...
 
 
-class NotWell(TamperwatchError):
-    """A check's reason to say no; never leaves the checks."""
+class NotWell(Exception):
+    """A check's reason to say no; never leaves the checks, so it is none of the errors with a code."""
 
 
 class WorkerHealth:

@@ -8,7 +8,7 @@ from celery import Celery
 
 from schemas.errors import ServiceError
 from schemas.messages import AuditMessage
-from schemas.tables import AuditJob
+from schemas.tables import AuditJob, now
 from storage import recovery, telemetry
 from storage.database import Database
 from storage.recovery import FailedJobs
@@ -48,11 +48,12 @@ def sweep(database: Database, app: Celery, older_than_s: float) -> int:
     with database.read() as session:
         if not recovery.any_lost(session, older_than_s):
             return 0
+    began = now()
     empty = [queue for queue, depth in queue_depths(app).items() if depth == 0]
     sent = 0
     while True:
         with database.write() as session:
-            lost = recovery.take_lost(session, empty, older_than_s)
+            lost = recovery.take_lost(session, empty, older_than_s, as_of=began)
         if not lost:
             break
         sent += send_audits(app, map(message_of, lost))

@@ -177,8 +177,8 @@ def test_boxes_become_a_live_model_though_the_trainer_is_killed(night: Night, un
     assert night.timetable.look().begun is None  # this night had its run
 
 
-def test_careless_boxes_are_refused_and_the_live_model_stays(night: Night, untaught: Path) -> None:
-    """The refused twin: boxes beside the discs teach nothing, and the rule asks for a gain that is sure."""
+def test_a_candidate_that_gains_too_little_is_refused_and_the_live_model_stays(night: Night, untaught: Path) -> None:
+    """Boxes beside the discs still help a live student that knows nothing, so the gain asked for is out of reach here."""
     before = make_live(night.database, night.blobs, untaught)
     annotate(night.database, night.blobs, range(44), misplaced=True)
     night.env = night.env | {"TAMPERWATCH_PROMOTION__AREA_MARGIN": "0.0", "TAMPERWATCH_PROMOTION__LEAST_GAIN": "0.9"}
