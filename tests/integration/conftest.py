@@ -93,23 +93,30 @@ class Installation:
         self.database.close()
 
 
+def store_variables(database_url: str, broker_url: str, s3: BlobSettings) -> dict[str, str]:
+    """What tells a process which servers are its own, and that it shares the CPU."""
+    assert s3.access_key is not None and s3.secret_key is not None
+    return {
+        "TAMPERWATCH_DATABASE_URL": database_url,
+        "TAMPERWATCH_BROKER_URL": broker_url,
+        "TAMPERWATCH_BLOBS__BACKEND": "minio",
+        "TAMPERWATCH_BLOBS__ENDPOINT": s3.endpoint,
+        "TAMPERWATCH_BLOBS__BUCKET": s3.bucket,
+        "TAMPERWATCH_BLOBS__SECURE": "false",
+        "TAMPERWATCH_BLOBS__ACCESS_KEY": s3.access_key.get_secret_value(),
+        "TAMPERWATCH_BLOBS__SECRET_KEY": s3.secret_key.get_secret_value(),
+        "TAMPERWATCH_ENGINE__THREADS": "1",
+    }
+
+
 @pytest.fixture
 def installation(
     tmp_path: Path, broker_url: str, migrated_postgres_url: str, s3_settings: BlobSettings
 ) -> Iterator[Installation]:
     settings = Settings(database_url=migrated_postgres_url, broker_url=broker_url, blobs=s3_settings)
-    assert s3_settings.access_key is not None and s3_settings.secret_key is not None
     env = {name: value for name, value in os.environ.items() if not name.startswith("TAMPERWATCH_")} | {
         "PYTHONPATH": str(ROOT),
-        "TAMPERWATCH_DATABASE_URL": migrated_postgres_url,
-        "TAMPERWATCH_BROKER_URL": broker_url,
-        "TAMPERWATCH_BLOBS__BACKEND": "minio",
-        "TAMPERWATCH_BLOBS__ENDPOINT": s3_settings.endpoint,
-        "TAMPERWATCH_BLOBS__BUCKET": s3_settings.bucket,
-        "TAMPERWATCH_BLOBS__SECURE": "false",
-        "TAMPERWATCH_BLOBS__ACCESS_KEY": s3_settings.access_key.get_secret_value(),
-        "TAMPERWATCH_BLOBS__SECRET_KEY": s3_settings.secret_key.get_secret_value(),
-        "TAMPERWATCH_ENGINE__THREADS": "1",
+        **store_variables(migrated_postgres_url, broker_url, s3_settings),
         "TAMPERWATCH_WORKER__MAX_BATCH": "2",
     }
     made = Installation(settings, env, tmp_path)

@@ -23,6 +23,7 @@ from schemas.tables import AuditResult, now
 from storage import leases, queries, registry, runs
 from storage.blobs import open_blob_store
 from storage.database import Database
+from tests.integration.conftest import store_variables
 from tests.nights import ENOUGH, annotate, drawn, make_live, untaught_student
 from tests.waiting import wait_for
 from workers.app import make_app
@@ -119,17 +120,8 @@ def night(
     s3_settings: BlobSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Night]:
-    assert s3_settings.access_key is not None and s3_settings.secret_key is not None
     variables = {f"TAMPERWATCH_{name}": value for name, value in ENOUGH.items()} | {
-        "TAMPERWATCH_DATABASE_URL": migrated_postgres_url,
-        "TAMPERWATCH_BROKER_URL": broker_url,
-        "TAMPERWATCH_BLOBS__BACKEND": "minio",
-        "TAMPERWATCH_BLOBS__ENDPOINT": s3_settings.endpoint,
-        "TAMPERWATCH_BLOBS__BUCKET": s3_settings.bucket,
-        "TAMPERWATCH_BLOBS__SECURE": "false",
-        "TAMPERWATCH_BLOBS__ACCESS_KEY": s3_settings.access_key.get_secret_value(),
-        "TAMPERWATCH_BLOBS__SECRET_KEY": s3_settings.secret_key.get_secret_value(),
-        "TAMPERWATCH_ENGINE__THREADS": "1",
+        **store_variables(migrated_postgres_url, broker_url, s3_settings),
         "TAMPERWATCH_ENGINE__MODEL_CACHE": str(tmp_path / "cache"),
         "TAMPERWATCH_WORKER__MAX_BATCH": "2",
         "TAMPERWATCH_WORKER__MODEL_POLL_S": "0.2",
