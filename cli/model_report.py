@@ -15,22 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cli import report_cards
-from cli.model_figures import CheckRow, FigureRow
 from cli.model_report_pictures import ChangedPicture
-from cli.model_words import Fact, decision_words, when
-from schemas.learning_tables import ModelDecision, RetrainRun
-from schemas.tables import ModelVersion
-from storage.shadow_scores import ShadowSummary
-
-
-@dataclass(frozen=True)
-class Forebear:
-    """One step of the line: a version, when it was made, and what is said of it."""
-
-    name: str
-    made: str
-    words: str
-    figures: str
+from web.learning.account import Account
+from web.learning.words import decision_words, when
 
 
 @dataclass(frozen=True)
@@ -38,34 +25,14 @@ class ModelReport:
     """Everything on the page.
 
     Attributes:
-        row: the version.
-        run: that made it, if any.
-        against: the version it is held against; None where there is none.
-        facts: where it comes from.
-        line: root first, this version last.
-        checks: what the promotion rule found.
-        held_out: means over the pictures that were held out from its run.
-        figures: validation figures of both cards, in groups.
-        same_data: whether both cards were measured on the same pictures; None where the other card has no figures.
+        account: of the version, and the one it is held against.
         curves_png: of its training, if kept.
-        decisions: about it, and those that put another in its place; oldest first.
-        shadow: it beside live traffic, if it was.
         pictures: changed most.
         created: when the report was made.
     """
 
-    row: ModelVersion
-    run: RetrainRun | None
-    against: ModelVersion | None
-    facts: Sequence[Fact]
-    line: Sequence[Forebear]
-    checks: Sequence[CheckRow]
-    held_out: Sequence[FigureRow]
-    figures: Sequence[tuple[str, Sequence[FigureRow]]]
-    same_data: bool | None
+    account: Account
     curves_png: bytes | None
-    decisions: Sequence[ModelDecision]
-    shadow: ShadowSummary | None
     pictures: Sequence[ChangedPicture]
     created: datetime
 
@@ -86,7 +53,7 @@ def write_model_report(report: ModelReport, out: Path) -> None:
 
 def rendered(report: ModelReport) -> str:
     """The page."""
-    return _environment().get_template("model_report.html.j2").render(report=report, style=_style())
+    return _environment().get_template("model_report.html.j2").render(report=report, account=report.account, style=_style())
 
 
 def _environment() -> Environment:

@@ -7,7 +7,6 @@ import typer
 from rich.table import Table
 
 from cli.console import load_settings, plain, stdout
-from cli.model_words import when
 from cli.models_decide import promote, reject, rollback
 from cli.models_import import import_student
 from cli.models_report import report
@@ -16,6 +15,7 @@ from cli.models_show import show_version
 from cli.store import open_store
 from schemas.states import ModelStage
 from storage import registry
+from web.learning.words import when
 
 app = typer.Typer(help="The student versions of this installation.", no_args_is_help=True)
 

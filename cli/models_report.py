@@ -3,30 +3,24 @@
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from sqlmodel import Session
 
 from cli.console import load_settings, plain, progress_bar, stdout
-from cli.model_boxes import boxes_of
-from cli.model_figures import FigureRow, check_rows, figure_rows, held_out_rows
-from cli.model_report import Forebear, ModelReport, write_model_report
+from cli.model_report import ModelReport, write_model_report
 from cli.model_report_pictures import ChangedPicture, Painter
-from cli.model_run_files import held_out_changes, is_png, measured, run_curves
-from cli.model_words import created_at, facts_of, measures
 from cli.output import writing
 from cli.store import open_store
 from schemas.errors import InvalidInput
 from schemas.settings import Settings
-from schemas.states import ModelAction
-from schemas.tables import ModelVersion, now
-from storage import registry, shadow_scores
+from schemas.tables import now
 from storage.blobs import BlobStore, open_blob_store
 from storage.database import Database
-from storage.model_changes import Change, changes_between, largest_changes, masks_of
-from storage.model_record import Ancestor, ModelRecord, model_record
+from storage.model_changes import Change, masks_of
 from storage.pictures import names_of
+from storage.run_files import is_png, run_curves
+from web.learning.account import account_of, changes_of
 from workers.runtime import live_version
 
 
@@ -68,84 +62,18 @@ def _gathered(
     curves: Path | None,
     limit: int,
 ) -> ModelReport:
+    account = account_of(database, blobs, chosen, against)
+    changes = changes_of(database, blobs, account, limit)
     with database.read() as session:
-        record = model_record(session, chosen)
-        other = _other(session, record, against)
-        shadow = shadow_scores.summarised(shadow_scores.shadow_scores(session, chosen))
-        changes = _changes(session, record, other, blobs, limit)
         masks = masks_of(session, [each.result_id for change in changes for each in (change.old, change.new) if each.result_id])
         names = names_of(session, [change.sha256 for change in changes])
-        session.expunge_all()
-    painter = Painter(blobs, settings, masks, other or record.row, record.row)
-    ours, theirs = _metrics(record.row), _metrics(other)
+    painter = Painter(blobs, settings, masks, account.against or account.row, account.row)
     return ModelReport(
-        row=record.row,
-        run=record.run,
-        against=other,
-        facts=facts_of(record, boxes_of(record.run, blobs)),
-        line=_line(record),
-        checks=check_rows(record.run.decision.get("checks") if record.run else None),
-        held_out=_held_out(record, other),
-        figures=figure_rows(theirs, ours),
-        same_data=ours.get("dataset_sha256") == theirs.get("dataset_sha256") if theirs else None,
-        curves_png=_curves(curves) if curves is not None else run_curves(record.run, blobs),
-        decisions=record.decisions,
-        shadow=shadow,
+        account=account,
+        curves_png=_curves(curves) if curves is not None else run_curves(account.run, blobs),
         pictures=_painted(painter, changes, names),
         created=now(),
     )
-
-
-def _other(session: Session, record: ModelRecord, against: str | None) -> ModelVersion | None:
-    """The version named; else the one its run compared it with; else the one it replaced, its parent, or the live one."""
-    if against is not None:
-        if against == record.row.version:
-            raise InvalidInput(f"--against {against} is the version itself")
-        return registry.get(session, against)
-    replaced = [
-        each.from_version
-        for each in record.decisions
-        if each.action is ModelAction.PROMOTE and each.version == record.row.version
-    ]
-    compared = record.run.decision.get("live") if record.run else None
-    parent = record.run.parent_version if record.run else None
-    live = registry.live(session)
-    for name in (compared, *replaced[-1:], parent, live.version if live else None):
-        found = session.get(ModelVersion, name) if name and name != record.row.version else None
-        if found is not None:
-            return found
-    return None
-
-
-def _line(record: ModelRecord) -> list[Forebear]:
-    """Root first."""
-    own = Ancestor(record.row.version, record.row, record.run)
-    return [_forebear(each) for each in reversed([own, *record.ancestors])]
-
-
-def _forebear(each: Ancestor) -> Forebear:
-    if each.row is None:
-        return Forebear(each.name, "", "not registered here", "")
-    words = f"{each.row.stage.value}: {each.row.reason}"
-    return Forebear(each.name, created_at(each.row.card), words, measures(each.row.card.get("metrics")))
-
-
-def _metrics(row: ModelVersion | None) -> dict[str, Any]:
-    found = row.card.get("metrics") if row is not None else None
-    return found if isinstance(found, dict) else {}
-
-
-def _changes(session: Session, record: ModelRecord, other: ModelVersion | None, blobs: BlobStore, limit: int) -> list[Change]:
-    """Of the pictures that were held out, and of live traffic."""
-    if other is None:
-        return []
-    held_out = held_out_changes(record.run, other.version, blobs)
-    return largest_changes([*held_out, *changes_between(session, other.version, record.row.version, limit)], limit)
-
-
-def _held_out(record: ModelRecord, other: ModelVersion | None) -> list[FigureRow]:
-    found = measured(record.run, other.version) if other is not None else None
-    return held_out_rows(*found) if found else []
 
 
 def _curves(given: Path) -> bytes:

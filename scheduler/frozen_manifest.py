@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
-from scheduler import canonical
 from scheduler.holdout import Ledger, Placed, Side
 from schemas.errors import InvalidInput
 from schemas.geometry import PixelBox
+from storage import canonical
 
 Role = Literal["train", "tune", "holdout"]
 Origin = Literal["new", "refused", "old", "base"]

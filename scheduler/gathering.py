@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from model.preprocess import PictureLimits
-from scheduler import canonical
 from scheduler.base_set import BaseSet
 from scheduler.frozen_manifest import freeze, freeze_ledger, thaw_ledger
 from scheduler.holdout import Arrival, Ledger, Pin, Placed, placed
@@ -17,7 +16,7 @@ from scheduler.selection import Selection, select
 from scheduler.teaching import ReadPicture, stored_pictures
 from schemas.errors import BlobCorrupt, BlobMissing, PictureError, UnreadableFile
 from schemas.learning_settings import PromotionSettings, SelectionSettings
-from storage import runs
+from storage import canonical, runs
 from storage.annotation_queries import JudgedPicture, judged_pictures
 from storage.blobs import BlobStore, picture_key
 from storage.database import Database

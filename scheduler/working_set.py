@@ -27,10 +27,10 @@ from model.headers import read_header
 from model.manifest import MANIFEST_NAME
 from model.mask_files import full_size
 from model.preprocess import decode
-from scheduler import canonical
 from scheduler.frozen_manifest import ManifestEntry
 from scheduler.teaching import ReadPicture, mask_bytes
 from schemas.errors import BlobCorrupt, BlobMissing, DiskFull, InvalidInput, PictureError
+from storage import canonical
 from storage.blobs import BlobStore
 from storage.pseudo_masks import StoredMask
 

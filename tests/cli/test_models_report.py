@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli.model_figures import check_rows, figure_rows
 from model.card import Card, builtin_directory
 from model.render import mask_png
-from scheduler import canonical
 from scheduler.frozen_manifest import ManifestEntry, freeze
 from scheduler.judging import scores_file
 from scheduler.scores import PictureScores, StudentScores
@@ -25,12 +23,13 @@ from schemas.learning_tables import RetrainRun, ShadowScore
 from schemas.settings import BlobSettings
 from schemas.states import RetrainState, RetrainTrigger, Verdict
 from schemas.tables import AuditResult
-from storage import jobs, registry, shadow_scores
+from storage import canonical, jobs, registry, shadow_scores
 from storage.blobs import BlobStore, open_blob_store, picture_key
 from storage.database import Database
 from storage.jobs import NewJob
 from tests.cli.conftest import Ran, Tamperwatch
 from tests.pictures import picture_bytes
+from web.learning.figures import check_rows, figure_rows
 
 CARD = Card.load(builtin_directory())
 HOSTILE = '<script>alert("1")</script>\u202e&amp;'

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from scheduler import canonical
 from scheduler.frozen_manifest import ManifestEntry, freeze, freeze_ledger, thaw, thaw_ledger
 from scheduler.holdout import Ledger, placed
 from schemas.errors import BlobCorrupt, InvalidInput
 from schemas.geometry import PixelBox
+from storage import canonical
 from tests.scheduler.made import arrival, sha, unlike
 
 HEAD: dict[str, Any] = {"seed": 7, "last_annotation_id": 12, "parent_version": "student-2-ab", "ledger_sha256": sha("ledger")}

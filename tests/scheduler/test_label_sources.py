@@ -7,7 +7,6 @@ import pytest
 
 from model.manifest import ManifestRow
 from model.near_duplicates import fingerprint_of
-from scheduler import canonical
 from scheduler.frozen_manifest import freeze, thaw
 from scheduler.holdout import Arrival, Ledger, Placed, packed, placed
 from scheduler.label_sources import arrival, base_arrival, from_annotations, from_base
@@ -17,6 +16,7 @@ from schemas.geometry import PixelBox
 from schemas.learning_settings import SelectionSettings
 from schemas.learning_tables import BoxAnnotation
 from schemas.states import AnnotationKind, AnnotationOrigin
+from storage import canonical
 from storage.annotation_checks import NewAnnotation
 from storage.annotation_queries import judged, judged_pictures, newest_annotation
 from storage.annotations import add_annotations

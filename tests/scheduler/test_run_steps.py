@@ -9,7 +9,6 @@ import pytest
 from model.card import Card, builtin_directory
 from scheduler import run_steps
 from scheduler.bench import After, Bench
-from scheduler.canonical import digest
 from scheduler.frozen_manifest import ManifestEntry, freeze
 from scheduler.gathering import manifest_key
 from scheduler.run_steps import LiveChanged, take
@@ -21,6 +20,7 @@ from schemas.settings import BlobSettings, Settings
 from schemas.states import ModelAction, ModelStage, RetrainState, RetrainTrigger
 from storage import leases, registry, runs
 from storage.blobs import open_blob_store
+from storage.canonical import digest
 from storage.database import Database
 from tests.nights import annotate
 from tests.scheduler.made import scored, sha, student

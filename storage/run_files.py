@@ -7,9 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from scheduler.scores import PictureScores, StudentScores
 from schemas.errors import TamperwatchError
 from schemas.learning_tables import RetrainRun
 from schemas.states import Verdict
@@ -19,6 +18,23 @@ from storage.model_changes import Change, Said
 _LARGEST_CURVES_BYTES = 5_000_000
 _LARGEST_SCORES_BYTES = 200_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class _Picture(BaseModel):
+    """Of one picture's scores (`scheduler.scores`) what is compared here."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    sha256: str
+    score: float
+    verdict: Verdict
+
+
+class _Scores(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    version: str
+    pictures: list[_Picture]
 
 
 def is_png(data: bytes) -> bool:
@@ -37,7 +53,7 @@ def held_out_changes(run: RetrainRun | None, old: str, blobs: BlobStore) -> list
     data = _file(run, "scores", blobs, _LARGEST_SCORES_BYTES)
     try:
         stored = json.loads(data) if data is not None else {}
-        candidate, live = (StudentScores.model_validate(stored[name]) for name in ("candidate", "live"))
+        candidate, live = (_Scores.model_validate(stored[name]) for name in ("candidate", "live"))
         said = {picture.sha256: _said(picture) for picture in live.pictures}
         pictures = [picture for picture in candidate.pictures if picture.sha256 in said and live.version == old]
         return [Change(picture.sha256, said[picture.sha256], _said(picture)) for picture in pictures]
@@ -67,5 +83,5 @@ def _file(run: RetrainRun | None, name: str, blobs: BlobStore, most_bytes: int) 
         return None
 
 
-def _said(picture: PictureScores) -> Said:
-    return Said(picture.score, Verdict(picture.verdict))
+def _said(picture: _Picture) -> Said:
+    return Said(picture.score, picture.verdict)

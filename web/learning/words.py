@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from cli.model_boxes import BoxCounts
 from schemas.learning_tables import ModelDecision, RetrainRun
 from schemas.states import ModelAction
+from storage.learned_boxes import BoxCounts
 from storage.model_record import Ancestor, ModelRecord
 
 _NAMES_SHOWN = 8

@@ -1,7 +1,7 @@
 import pytest
 
-from scheduler.canonical import decoded, digest, encoded
 from schemas.errors import BlobCorrupt, InvalidInput
+from storage.canonical import decoded, digest, encoded
 
 
 def test_one_form_only() -> None:
