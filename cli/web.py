@@ -31,8 +31,13 @@ def web(
     missing = [name for name in ("fastapi", "limits", "python_multipart", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
         raise EnvironmentMissing(f"the API needs {', '.join(missing)}: pip install 'tamperwatch[web]'")
+    from web.pages import assets
     from web.server import serve
 
+    try:
+        assets.load()
+    except EnvironmentMissing as error:
+        stderr.print(error.message, style="yellow", markup=False)
     settings = load_settings()
     log_to_stderr(logging.INFO, settings.telemetry.log_format)
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}

@@ -22,6 +22,7 @@ from schemas.errors import (
     Unauthenticated,
 )
 from storage.telemetry_log import without_secrets
+from web.pages.errors import error_page, wants_page
 from web.views import FieldProblem, Problem
 
 log = logging.getLogger(__name__)
@@ -78,11 +79,7 @@ def install(app: FastAPI) -> None:
 def problem_of(error: TamperwatchError, status: int | None = None, fields: Sequence[FieldProblem] | None = None) -> Response:
     """The answer that tells of an error."""
     chosen = HTTPStatus(status or status_of(error))
-    detail = without_secrets(error.message)
-    if isinstance(error, ServiceError):
-        # What a driver says of its connection is for the log; it may name hosts that the caller should not know.
-        log.warning("%s: %s", error.code, detail)
-        detail = f"{(type(error).__doc__ or '').strip()} Nothing was lost; come again later."
+    detail = _detail(error)
     body = Problem(
         type=f"urn:tamperwatch:error:{error.code}",
         title=chosen.phrase,
@@ -94,6 +91,15 @@ def problem_of(error: TamperwatchError, status: int | None = None, fields: Seque
     return Response(body.model_dump_json(exclude_none=True), chosen, _headers(error), MEDIA_TYPE)
 
 
+def _detail(error: TamperwatchError) -> str:
+    detail = without_secrets(error.message)
+    if isinstance(error, ServiceError):
+        # What a driver says of its connection is for the log; it may name hosts that the caller should not know.
+        log.warning("%s: %s", error.code, detail)
+        return f"{(type(error).__doc__ or '').strip()} Nothing was lost; come again later."
+    return detail
+
+
 def status_of(error: TamperwatchError) -> HTTPStatus:
     """The HTTP status of an error."""
     return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
@@ -102,6 +108,19 @@ def status_of(error: TamperwatchError) -> HTTPStatus:
 def field_problems(found: Sequence[Any]) -> list[FieldProblem]:
     """What pydantic found wrong, without repeating what was sent."""
     return [FieldProblem(field=".".join(map(str, each["loc"])) or "body", message=str(each["msg"])) for each in found]
+
+
+def _answer(
+    request: Request, error: TamperwatchError, status: int | None = None, fields: Sequence[FieldProblem] | None = None
+) -> Response:
+    """A page for people, problem details for programs."""
+    if wants_page(request):
+        chosen = HTTPStatus(status or status_of(error))
+        shown = error_page(request, chosen.phrase, _detail(error), error, chosen)
+        if shown is not None:
+            shown.headers.update(_headers(error))
+            return shown
+    return problem_of(error, status, fields)
 
 
 def _headers(error: TamperwatchError) -> dict[str, str]:
@@ -116,19 +135,19 @@ def _headers(error: TamperwatchError) -> dict[str, str]:
     return headers
 
 
-def _ours(_request: Request, error: Exception) -> Response:
+def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, TamperwatchError)
-    return problem_of(error)
+    return _answer(request, error)
 
 
-def _invalid(_request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = field_problems(error.errors())
     words = "; ".join(f"{each.field}: {each.message}" for each in fields[:3])
-    return problem_of(InvalidRequest(words), fields=fields)
+    return _answer(request, InvalidRequest(words), fields=fields)
 
 
-def _http(_request: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception) -> Response:
     """What the framework itself refuses."""
     assert isinstance(error, HTTPException)
     refused: TamperwatchError
@@ -142,6 +161,6 @@ def _http(_request: Request, error: Exception) -> Response:
         refused = InternalError("this is a defect of ours; the log has more")
     else:
         refused = InvalidRequest(str(error.detail))
-    answer = problem_of(refused, error.status_code)
+    answer = _answer(request, refused, error.status_code)
     answer.headers.update(error.headers or {})
     return answer

@@ -77,10 +77,10 @@ def test_the_context_holds_every_room_of_the_wheel_and_nothing_else(steps: Modul
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     sent = steps.context_files()
     tops = {path.parts[0] for path in sent}
-    files = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "LICENSE-weights"}
+    files = {"pyproject.toml", "hatch_build.py", "constraints.txt", "README.md", "LICENSE", "LICENSE-weights"}
     assert tops == {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], *files}
     assert {path.parts[1] for path in sent if path.parts[0] == "deploy"} == {"__init__.py", "requirements.py", "migrations"}
-    assert [path for path in sent if path.suffix == ".pyc"] == []
+    assert [path for path in sent if path.suffix == ".pyc" or "node_modules" in path.parts or "static" in path.parts] == []
 
 
 def test_requirements_are_the_packages_own_and_those_of_the_extras(monkeypatch: pytest.MonkeyPatch) -> None:

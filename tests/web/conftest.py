@@ -8,6 +8,12 @@ import pytest
 from schemas.settings import BlobSettings, Settings
 from storage.database import Database
 from tests.web.made import NOBODY, Api, context_for, running
+from tests.web.page import bundled
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _page() -> None:
+    bundled()
 
 
 @pytest.fixture
