@@ -63,6 +63,11 @@ class Child:
         self._process = self._start()
         return True
 
+    def ask_to_end(self) -> None:
+        """Send SIGTERM and wait for nothing."""
+        if self.running:
+            self._process.terminate()
+
     def stop(self, grace_s: float) -> None:
         """Ask the process to end, and make it after `grace_s`."""
         if self.running:

@@ -1,4 +1,4 @@
-"""The embedded stack: a private Redis, SQLite, a directory and supervised workers, with nothing to install."""
+"""The embedded stack: a private Redis, SQLite, a directory and supervised processes, with nothing to install."""
 
 import errno
 import fcntl
@@ -9,15 +9,17 @@ import sys
 import tempfile
 import threading
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 from urllib.parse import quote
 
 from celery import Celery
 from sqlalchemy import URL
 
 from cli.children import Child
+from cli.holder import read_holder, write_holder
 from cli.redis_binary import redis_command, wait_for_redis
 from model.card import Card, builtin_directory
 from schemas.errors import DiskFull, EnvironmentMissing, InvalidInput
@@ -35,18 +37,35 @@ _SHUTDOWN_GRACE_S = 2.0
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 20)}
 
 
+@dataclass(frozen=True)
+class Place:
+    """A stack's folder as the person knows it who started it.
+
+    Attributes:
+        name: what they gave.
+        verb: that runs there; stands in the lock for whoever comes second.
+        option: by which another folder is named.
+    """
+
+    name: Path
+    verb: str = "audit"
+    option: str = "--out"
+
+
 class EmbeddedStack:
     """Everything an audit needs, private to one folder, for as long as the `with` block lasts."""
 
-    def __init__(self, folder: Path, settings: Settings, workers: int = 1) -> None:
+    def __init__(self, folder: Path, settings: Settings, workers: int = 1, place: Place | None = None) -> None:
         """Prepare; nothing runs before the `with` block.
 
         Args:
             folder: keeps the database, the pictures' bytes and the logs; later runs continue from it.
             settings: limits, engine and worker settings; where things lie is replaced by this stack's own places.
             workers: worker processes; the CPU's cores are shared out among them.
+            place: what people call the folder; None for an audit's.
         """
         self.folder = folder
+        self._place = place or Place(folder.parent)
         self._given = settings
         self._workers = workers
         self._exit = ExitStack()
@@ -61,6 +80,9 @@ class EmbeddedStack:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # All at once but Redis, which they need to the end; each is then waited for.
+        for child in self._children[1:]:
+            child.ask_to_end()
         self._exit.close()
 
     def supervise(self) -> None:
@@ -71,6 +93,28 @@ class EmbeddedStack:
         """
         for child in self._children:
             child.revive()
+
+    def add_role(self, name: str, *argv: str, grace_s: float, **variables: str) -> Child:
+        """Run another of our verbs beside the workers, with this stack's settings, supervised as they are.
+
+        Args:
+            name: of the process and its log.
+            argv: the verb and its options.
+            grace_s: for its end.
+            variables: beside the settings, without their prefix.
+        """
+        command = [sys.executable, "-m", "cli.main", *argv]
+        given = {f"TAMPERWATCH_{key}": value for key, value in variables.items()}
+        return self._start_child(name, command, grace_s, **given)
+
+    @property
+    def verb(self) -> str:
+        """What runs here, as a person typed it."""
+        return f"`tamperwatch {self._place.verb}`"
+
+    def tell(self, what: str) -> None:
+        """Write down what runs here, for whoever comes second."""
+        write_holder(self._lock_file, what)
 
     @property
     def worker_pids(self) -> list[int]:
@@ -94,11 +138,9 @@ class EmbeddedStack:
         self._exit.callback(self.app.close)
         self._start_child("redis", redis_command(socket, run_folder), grace_s=5)
         wait_for_redis(socket, self._children[0])
-        command = [sys.executable, "-m", "cli.main", "worker", "--embedded"]
         for number in range(1, self._workers + 1):
-            port = self.settings.telemetry.port + number - 1 if self.settings.telemetry.port else 0
-            variables = {"TAMPERWATCH_TELEMETRY__PORT": str(port)}
-            self._start_child(f"worker-{number}", command, grace_s=_SHUTDOWN_GRACE_S + 1, **variables)
+            port = str(self.settings.telemetry.port + number - 1 if self.settings.telemetry.port else 0)
+            self.add_role(f"worker-{number}", "worker", "--embedded", grace_s=_SHUTDOWN_GRACE_S + 1, TELEMETRY__PORT=port)
 
     def _run_folder(self) -> Path:
         """A private folder with a short path, for the socket."""
@@ -119,11 +161,12 @@ class EmbeddedStack:
                 signal.signal(number, signal.default_int_handler)
                 self._exit.callback(signal.signal, number, before)
 
-    def _start_child(self, name: str, argv: list[str], grace_s: float, **variables: str) -> None:
+    def _start_child(self, name: str, argv: list[str], grace_s: float, **variables: str) -> Child:
         env = _MALLOC | os.environ | environment_of(self.settings) | variables | {"PYTHONPATH": _import_path()}
         child = Child(name, argv, self.folder / f"{name}.log", env)
         self._children.append(child)
         self._exit.callback(child.stop, grace_s)
+        return child
 
     def _own_settings(self, socket: Path) -> Settings:
         waits = {
@@ -140,6 +183,9 @@ class EmbeddedStack:
                 "blobs": BlobSettings(directory=self.folder.resolve() / "blobs"),
                 "engine": self._given.engine.model_copy(update={"threads": threads}),
                 "worker": self._given.worker.model_copy(update=waits),
+                "schedule": self._given.schedule.model_copy(update={"broker_url": ""}),
+                "retrain": self._given.retrain.model_copy(update={"folder": str(self.folder.resolve() / "runs")}),
+                "web": self._given.web.model_copy(update={"shutdown_grace_s": _SHUTDOWN_GRACE_S}),
             }
         )
 
@@ -153,17 +199,22 @@ class EmbeddedStack:
         try:
             str(self.folder.resolve()).encode()
             self.folder.mkdir(parents=True, exist_ok=True)
-            file: IO[bytes] = (self.folder / "lock").open("ab")
+            self._lock_file = (self.folder / "lock").open("ab")
         except UnicodeEncodeError as error:
-            raise InvalidInput(f"the path {self.folder.parent} is not valid UTF-8; give another --out") from error
+            raise InvalidInput(f"the path {self._place.name} is not valid UTF-8; give another {self._place.option}") from error
         except OSError as error:
             message = f"cannot write to {self.folder}: {error.strerror or error}"
             raise (DiskFull if error.errno == errno.ENOSPC else EnvironmentMissing)(message) from error
-        self._exit.callback(file.close)
+        self._exit.callback(self._lock_file.close)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InvalidInput(f"another run is using {self.folder.parent}; wait for it, or give another --out") from error
+            holder = read_holder(self.folder / "lock")
+            raise InvalidInput(
+                f"another run is using {self._place.name}{f': {holder}' if holder else ''}; wait for it, or give another "
+                f"{self._place.option}"
+            ) from error
+        self.tell(self.verb)
 
 
 def _sqlite_url(path: Path) -> str:

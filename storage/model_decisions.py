@@ -65,15 +65,17 @@ def once_live(session: Session) -> tuple[list[str], set[str]]:
     """
     pile: list[str] = []
     ever: set[str] = set()
-    for each in decisions(session):
-        if each.action not in (ModelAction.PROMOTE, ModelAction.ROLLBACK):
+    # Without the figures: there may be thousands of rows.
+    query = select(ModelDecision.action, ModelDecision.version, ModelDecision.from_version).order_by(col(ModelDecision.id))
+    for action, version, before in session.exec(query):
+        if action not in (ModelAction.PROMOTE, ModelAction.ROLLBACK):
             continue
-        if each.from_version and (not pile or pile[-1] != each.from_version):
-            pile.append(each.from_version)  # made live before decisions were recorded
-        places = [place for place, version in enumerate(pile) if version == each.version]
-        if each.action is ModelAction.ROLLBACK and places:
+        if before and (not pile or pile[-1] != before):
+            pile.append(before)  # made live before decisions were recorded
+        places = [place for place, each in enumerate(pile) if each == version]
+        if action is ModelAction.ROLLBACK and places:
             del pile[places[-1] + 1 :]
         else:
-            pile.append(each.version)
+            pile.append(version)
         ever.update(pile)
     return pile, ever

@@ -16,7 +16,8 @@ from redis import Redis
 from sqlalchemy.engine import make_url
 
 from cli import redis_binary, stack
-from cli.stack import EmbeddedStack, environment_of
+from cli.holder import read_holder, write_holder
+from cli.stack import EmbeddedStack, Place, environment_of
 from model.card import Card, builtin_directory
 from schemas.errors import EnvironmentMissing, InvalidInput
 from schemas.settings import BlobSettings, EngineSettings, LimitSettings, Settings, TelemetrySettings, WorkerSettings
@@ -80,6 +81,9 @@ def test_each_worker_has_its_own_telemetry_port(
 
         def __init__(self, name: str, argv: list[str], log_path: Path, env: dict[str, str]) -> None:  # noqa: ARG002
             environments[name] = env
+
+        def ask_to_end(self) -> None:
+            """There is nothing to end."""
 
         def stop(self, grace_s: float) -> None:
             """There is nothing to stop."""
@@ -155,6 +159,18 @@ def test_a_folder_in_use_is_refused(tmp_path: Path, temporary: Path) -> None:
         with pytest.raises(InvalidInput, match=f"another run is using {tmp_path / 'out'}"), EmbeddedStack(folder, Settings()):
             pass
     assert list(temporary.iterdir()) == []
+
+
+def test_whoever_comes_second_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_holder(file, "an earlier text that is longer than the next one")
+        write_holder(file, "`tamperwatch up`, which answers at http://127.0.0.1:8080")
+
+        words = f"using {tmp_path}: `tamperwatch up`, which answers at http://127.0.0.1:8080, process {os.getpid()}; wait for"
+        with pytest.raises(InvalidInput, match=words), EmbeddedStack(tmp_path, Settings(), place=Place(tmp_path, "up", "folder")):
+            pass
+    assert read_holder(tmp_path / "nothing") == ""
 
 
 def test_a_redis_that_does_not_start_leaves_nothing(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
