@@ -6,12 +6,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from cli.report_cards import shown
 from schemas.geometry import PixelBox
 from schemas.learning_tables import BoxAnnotation, Review
 from schemas.states import AnnotationKind
 from storage.annotation_queries import JudgedPicture
 from storage.consensus import Outcome
+from web.wording import shown
 
 SHORT_SHA256 = 12
 _OUTCOME_STYLE = {Outcome.BOXES: "red", Outcome.AUTHENTIC: "green", Outcome.DISPUTED: "bold yellow"}

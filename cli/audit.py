@@ -14,12 +14,12 @@ from cli.options import parse_profiles
 from cli.output import writing
 from cli.records import write_jsonl
 from cli.report import ReportSummary, write_report
-from cli.report_cards import shown
 from cli.stack import EmbeddedStack
 from cli.table import by_urgency, results_table
 from model.card import Card, builtin_directory
 from schemas.records import AuditRecord
 from schemas.tables import now
+from web.wording import shown
 from workers.runtime import live_version
 from workers.submission import Submission
 

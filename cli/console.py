@@ -16,9 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cli.report_cards import shown
 from schemas.errors import InvalidInput
 from schemas.settings import SECRETS_DIR_VARIABLE, Settings
+from web.wording import shown
 
 stdout = Console()
 stderr = Console(stderr=True)

@@ -7,12 +7,12 @@ from rich.text import Text
 
 from cli.console import VERDICT_STYLE
 from cli.patience import pause, read_patiently
-from cli.report_cards import shown
 from schemas.records import AuditRecord
 from schemas.states import Verdict
 from storage import feed, queries
 from storage.audit_records import record_of
 from storage.database import Database
+from web.wording import shown
 
 POLL_S = 0.5
 _PAGE = 200

@@ -34,8 +34,8 @@ from cli import (
     worker,
 )
 from cli.console import stderr
-from cli.report_cards import shown
 from schemas.errors import InvalidInput, TamperwatchError
+from web.wording import shown
 
 EXIT_SOME_FAILED = 1
 EXIT_USAGE = 2

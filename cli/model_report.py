@@ -14,8 +14,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cli import report_cards
 from cli.model_report_pictures import ChangedPicture
+from web import wording
 from web.learning.account import Account
 from web.learning.words import decision_words, when
 
@@ -61,10 +61,10 @@ def _environment() -> Environment:
         loader=PackageLoader("cli"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     filters: dict[str, Any] = {
-        "shown": lambda text: report_cards.shown(str(text)),
+        "shown": lambda text: wording.shown(str(text)),
         "when": when,
         "did": decision_words,
-        "score": report_cards.score_text,
+        "score": wording.score_text,
         "jpeg": lambda data: _data_uri(data, "image/jpeg"),
         "png": lambda data: _data_uri(data, "image/png"),
         "percent": lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%",

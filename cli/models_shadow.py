@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.console import VERDICT_STYLE, load_settings, stderr, stdout
-from cli.report_cards import shown
 from cli.store import open_store
 from schemas.learning_tables import ShadowScore
 from schemas.states import Verdict
 from storage import pictures, registry, shadow_scores
 from storage.shadow_scores import ShadowSummary
+from web.wording import shown
 
 _PERCENTILES = (5, 25, 50, 75, 95)
 _BAR_WIDTH = 40

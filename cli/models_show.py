@@ -8,13 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.console import load_settings, stdout
-from cli.report_cards import shown
 from cli.store import open_store
 from schemas.learning_tables import ModelDecision
 from storage.blobs import open_blob_store
 from storage.learned_boxes import BoxCounts, boxes_of
 from storage.model_record import ModelRecord, model_record
 from web.learning.words import decision_words, facts_of, when
+from web.wording import shown
 from workers.runtime import live_version
 
 

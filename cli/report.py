@@ -24,6 +24,7 @@ from cli.report_cards import ReportCard
 from model import render
 from model.card import Calibration
 from schemas.records import AuditRecord
+from web import wording
 
 THUMBNAIL_LONG_SIDE_PX = 320
 _THUMBNAIL_QUALITY = 74
@@ -107,7 +108,7 @@ def write_report(
         _environment()
         .get_template("report.html.j2")
         .stream(
-            title=report_cards.shown(title),
+            title=wording.shown(title),
             summary=summary,
             created=summary.created.astimezone(UTC),
             counts=_counts(records),
@@ -134,10 +135,10 @@ def _environment() -> Environment:
         loader=PackageLoader("cli"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["rate"] = lambda share: f"{100 * share:g}\N{NO-BREAK SPACE}%"
-    environment.filters["score"] = report_cards.score_text
+    environment.filters["score"] = wording.score_text
     environment.filters["data_uri"] = _data_uri
-    environment.filters["duration"] = lambda seconds: report_cards.duration_text(1000 * seconds)
-    environment.filters["shown"] = report_cards.shown
+    environment.filters["duration"] = lambda seconds: wording.duration_text(1000 * seconds)
+    environment.filters["shown"] = wording.shown
     return environment
 
 
@@ -161,7 +162,7 @@ def _counts(records: Sequence[AuditRecord]) -> dict[str, int]:
 def _causes(records: Sequence[AuditRecord]) -> list[tuple[str, int, str]]:
     """(error code, how many pictures, how to mend it), the commonest first."""
     found = Counter(record.error.code for record in records if record.error)
-    return [(code, count, report_cards.mending(code)) for code, count in found.most_common()]
+    return [(code, count, wording.mending(code)) for code, count in found.most_common()]
 
 
 def _cards(

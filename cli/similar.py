@@ -11,7 +11,6 @@ from rich.text import Text
 from sqlmodel import Session
 
 from cli.console import VERDICT_STYLE, load_settings, plain, stderr, stdout
-from cli.report_cards import shown
 from cli.store import open_store
 from model import preprocess
 from model.card import Card, builtin_directory
@@ -23,6 +22,7 @@ from schemas.settings import LimitSettings
 from storage import queries
 from storage.audit_records import record_of
 from storage.similar import PictureBits, any_hash, find_similar, stored_hash
+from web.wording import shown
 
 
 def similar(

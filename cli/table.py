@@ -6,9 +6,9 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.console import VERDICT_STYLE
-from cli.report_cards import shown
 from schemas.records import AuditRecord
 from schemas.states import Verdict
+from web.wording import shown
 
 _LONGEST_NAME = 120
 _URGENCY = {Verdict.FLAG: 0, Verdict.REVIEW: 1, None: 2, Verdict.PASS: 3}

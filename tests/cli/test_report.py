@@ -20,6 +20,7 @@ from schemas import errors
 from schemas.geometry import PixelBox
 from schemas.records import AuditRecord, ErrorRecord, ProfileRecord, Region
 from schemas.states import Verdict
+from web import wording
 
 CALIBRATION = Calibration(
     temperature=1, bias=0, review_threshold=0.5, flag_threshold=0.7, review_false_alarm_rate=0.05, flag_false_alarm_rate=0.01
@@ -177,7 +178,7 @@ def test_card_says_what_the_second_look_gave(tmp_path: Path, verdict: Verdict, s
 def test_failed_card_shows_code_message_and_how_to_mend(tmp_path: Path) -> None:
     page = page_of(tmp_path, failed("a.jpg"), done("b.jpg", 0.9))
     assert "decode_failed the picture is truncated" in page.cards[1]
-    assert report_cards.MENDING["decode_failed"] in page.cards[1]
+    assert wording.MENDING["decode_failed"] in page.cards[1]
     assert "start there. 1 could not be audited." in re.sub(r"\s+", " ", page.source)
 
 
@@ -200,8 +201,8 @@ def test_header_counts_filter_version_date_and_thresholds(tmp_path: Path) -> Non
 def test_every_stored_error_code_has_advice_of_its_own() -> None:
     never_stored = (errors.SetupError, errors.RequestError)
     codes = {kind.code for kind in leaves(errors.TamperwatchError) if not issubclass(kind, never_stored)}
-    assert codes == set(report_cards.MENDING)
-    assert report_cards.mending("a_code_of_a_later_release") == report_cards.MENDING_UNKNOWN
+    assert codes == set(wording.MENDING)
+    assert wording.mending("a_code_of_a_later_release") == wording.MENDING_UNKNOWN
 
 
 def leaves(kind: type[errors.TamperwatchError]) -> Iterator[type[errors.TamperwatchError]]:
@@ -303,7 +304,7 @@ def test_record_without_thumbnail_or_measures_still_has_a_card(tmp_path: Path) -
     ],
 )
 def test_scores_in_words_never_round_to_certainty(score: float, text: str, words: str) -> None:
-    assert (report_cards.score_text(score), report_cards.likelihood(score)) == (text, words)
+    assert (wording.score_text(score), wording.likelihood(score)) == (text, words)
 
 
 def test_extreme_pictures_get_a_frame_that_can_be_seen(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import jinja2
 from fastapi import Request, Response
 
 from web.pages import assets
+from web.wording import mending, score_text, shown
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 # Everything from our own origin; nothing inline. blob: is for pictures that a script has fetched.
@@ -83,7 +84,9 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"percent": percent, "utc": _utc, "thousands": _thousands}
+    # Whatever comes from outside is written as `{{ text | shown }}`.
+    words = {"shown": lambda text: shown(str(text)), "score": score_text, "mending": mending}
+    made.filters |= {"percent": percent, "utc": _utc, "thousands": _thousands, **words}
     return made
 
 
