@@ -85,7 +85,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     # Whatever comes from outside is written as `{{ text | shown }}`.
-    words = {"shown": lambda text: shown(str(text)), "score": score_text, "mending": mending}
+    words: dict[str, Any] = {"shown": lambda text: shown(str(text)), "score": score_text, "mending": mending}
     made.filters |= {"percent": percent, "utc": _utc, "thousands": _thousands, **words}
     return made
 
