@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from cli.console import load_settings, plain, stderr, stdout
-from cli.options import parse_age
+from cli.options import By, parse_age, person
 from cli.store import open_store
 from schemas.api_tables import ApiKey
 from schemas.states import Scope
@@ -23,6 +23,7 @@ def create(
     scope: Annotated[list[Scope], typer.Option(help="What it may do; give it several times. admin may do everything.")],
     expires: Annotated[str | None, typer.Option(help="After this it opens nothing, e.g. 90d.")] = None,
     rate: Annotated[int | None, typer.Option(help="Requests a minute; 0: any number.", min=0)] = None,
+    by: By = None,
 ) -> None:
     """Make a key and print it. It is shown once: only its hash is kept.
 
@@ -35,7 +36,7 @@ def create(
     expires_at = None if expires is None else now() + parse_age(expires)
     database = open_store(load_settings().database_url)
     with database.write() as session:
-        made = api_keys.create(session, name, scope, expires_at, rate)
+        made = api_keys.create(session, name, scope, expires_at, rate, person(by))
     # Alone on standard output, so that a script can take it.
     stdout.print(made.token, markup=False, highlight=False, soft_wrap=True)
     stderr.print("keep it now: it cannot be shown again")
@@ -63,7 +64,7 @@ def list_keys() -> None:
 
 
 @app.command("revoke")
-def revoke(name: Annotated[str, typer.Argument(help="The key's name or id, from `keys list`.")]) -> None:
+def revoke(name: Annotated[str, typer.Argument(help="The key's name or id, from `keys list`.")], by: By = None) -> None:
     """Let a key open nothing from now on. What was done with it stays recorded under its name.
 
     \b
@@ -72,7 +73,7 @@ def revoke(name: Annotated[str, typer.Argument(help="The key's name or id, from 
     """
     database = open_store(load_settings().database_url)
     with database.write() as session:
-        row = api_keys.revoke(session, name)
+        row = api_keys.revoke(session, name, person(by))
         stdout.print(f"{plain(row.name)} ({row.id}) opens nothing any more", highlight=False)
     database.close()
 

@@ -1,6 +1,5 @@
 """`tamperwatch models promote|reject|rollback`: a person decides which version is live, and says why."""
 
-import getpass
 import sys
 from contextlib import closing
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.console import load_settings, plain, stdout
+from cli.options import By, person
 from cli.store import open_store
 from schemas.errors import InvalidInput
 from schemas.settings import Settings
@@ -16,7 +16,6 @@ from storage.blobs import open_blob_store
 from storage.database import Database
 from workers.loaded import directory_of
 
-By = Annotated[str | None, typer.Option("--by", help="Who decides; your login name if left out.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]
 
@@ -100,18 +99,6 @@ def rollback(
         with database.write() as session:
             registry.rollback(session, who, reason, target, from_version=before)
     _told(target, before, settings)
-
-
-def person(by: str | None) -> str:
-    """Who decides.
-
-    Raises:
-        InvalidInput: no name is given, and this user has none.
-    """
-    try:
-        return by if by is not None else getpass.getuser()
-    except (OSError, KeyError) as error:
-        raise InvalidInput("this user has no name; say who decides: --by NAME") from error
 
 
 def _target(database: Database, to: str | None) -> tuple[str, str | None]:

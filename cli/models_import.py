@@ -8,7 +8,7 @@ import typer
 
 from cli.console import load_settings, plain, stderr, stdout
 from cli.model_check import check_student
-from cli.models_decide import By, person
+from cli.options import By, person
 from cli.store import open_store
 from model.card import Card
 from schemas.errors import InvalidInput

@@ -1,11 +1,29 @@
 """Options that several verbs share."""
 
+import getpass
 import re
 from datetime import timedelta
+from typing import Annotated
+
+import typer
 
 from model.compress import PROFILES
 from schemas.errors import InvalidInput
 from schemas.states import AuditQueue
+
+By = Annotated[str | None, typer.Option("--by", help="Who decides; your login name if left out.")]
+
+
+def person(by: str | None) -> str:
+    """Who decides.
+
+    Raises:
+        InvalidInput: no name is given, and this user has none.
+    """
+    try:
+        return by if by is not None else getpass.getuser()
+    except (OSError, KeyError) as error:
+        raise InvalidInput("this user has no name; say who decides: --by NAME") from error
 
 
 def parse_profiles(names: str) -> tuple[str, ...]:

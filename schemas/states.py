@@ -183,6 +183,18 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class Role(StrEnum):
+    """What a person may do on the pages; each role may do what the one before may, and more."""
+
+    VIEWER = "viewer"
+    MODERATOR = "moderator"
+    ADMIN = "admin"
+
+    def includes(self, other: "Role") -> bool:
+        roles = list(Role)
+        return roles.index(self) >= roles.index(other)
+
+
 class DeliveryState(StrEnum):
     """Where a webhook's delivery stands. FAILED is an end, out of which only a person leads."""
 

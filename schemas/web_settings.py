@@ -1,6 +1,8 @@
 """What the HTTP API is told: where it listens, and what one request or one key may cost."""
 
-from pydantic import BaseModel, ConfigDict, Field
+import ipaddress
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class WebSettings(BaseModel):
@@ -28,7 +30,22 @@ class WebSettings(BaseModel):
     requests_kept_days: float = Field(
         default=30.0, gt=0, description="for how long `GET /v1/audits/{id}` knows an audit, and webhooks their deliveries"
     )
+    session_idle_minutes: float = Field(default=60.0, gt=0, description="a person who asks for nothing this long is logged out")
+    session_hours: float = Field(default=12.0, gt=0, description="and after this, however busy they are")
+    login_tries: int = Field(
+        default=10, ge=1, description="tries to log in under one name from one address in 15 minutes; counted in Redis"
+    )
+    login_tries_in_all: int = Field(default=100, ge=1, description="and under one name, or from one address, altogether")
+    plain_http: bool = Field(
+        default=False, description="pages are reached over http:// on this machine alone: their cookies go without `Secure`"
+    )
     shutdown_grace_s: float = Field(default=20.0, gt=0, description="after SIGTERM, time to finish the requests in hand")
+
+    @model_validator(mode="after")
+    def _plain_http_stays_here(self) -> "WebSettings":
+        if self.plain_http and self.host != "localhost" and not ipaddress.ip_address(self.host).is_loopback:
+            raise ValueError("plain_http is for a host of this machine alone (127.0.0.1, ::1, localhost); others need TLS")
+        return self
 
     @property
     def buckets(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from schemas.errors import InvalidInput
 from schemas.learning_tables import BoxAnnotation
 from schemas.states import AnnotationKind, AnnotationOrigin
 from schemas.tables import OWN_PICTURE, AuditJob, AuditResult
+from storage import audit_log
 from storage.annotation_checks import NewAnnotation, SizePx, checked, text_problems
 from storage.turns import take_turns
 
@@ -88,9 +89,7 @@ def retract(session: Session, annotation_id: int, who: str, reason: str, origin:
         origin=origin,
         replaces=found.id,
     )
-    session.add(row)
-    session.flush()
-    return row
+    return _added(session, row)
 
 
 def known_sizes(session: Session, pictures: Iterable[str]) -> dict[str, SizePx]:
@@ -121,10 +120,19 @@ def _stored(session: Session, ready: NewAnnotation, earlier: list[BoxAnnotation]
     values |= {"boxes": [box.model_dump() for box in ready.boxes]}
     values |= {"replaces": ready.replaces or (standing.id if standing else None)}
     row = BoxAnnotation(**values)
+    earlier.append(_added(session, row))
+    return Added(row, is_new=True)
+
+
+def _added(session: Session, row: BoxAnnotation) -> BoxAnnotation:
+    """Every new row goes through here, and with it into the log of decisions."""
     session.add(row)
     session.flush()
-    earlier.append(row)
-    return Added(row, is_new=True)
+    what = {"kind": row.kind.value, "boxes": row.boxes, "note": row.note, "origin": row.origin.value, "replaces": row.replaces}
+    undone = row.kind is AnnotationKind.RETRACTED
+    action = "annotation.undo" if undone else "annotation.add"
+    audit_log.append(session, row.annotator, action, f"picture {row.sha256}", annotation=row.id, result=row.result_id, **what)
+    return row
 
 
 def _history(session: Session, pictures: Iterable[str]) -> dict[str, list[BoxAnnotation]]:

@@ -20,6 +20,7 @@ from schemas.api_tables import ApiKey
 from schemas.errors import InvalidInput, Unauthenticated
 from schemas.states import Scope
 from schemas.tables import now
+from storage import audit_log, people
 from storage.turns import take_turns
 
 _TOKEN: Final = re.compile(r"tw_([0-9a-f]{12})_([0-9a-f]{64})")
@@ -46,6 +47,7 @@ def create(
     scopes: Collection[Scope],
     expires_at: datetime | None = None,
     requests_per_minute: int | None = None,
+    by: str = audit_log.OURSELVES,
 ) -> NewKey:
     """Make a key.
 
@@ -54,6 +56,7 @@ def create(
         scopes: what it may do.
         expires_at: None for never.
         requests_per_minute: None for what the settings say; 0 for any number.
+        by: who makes it.
 
     Raises:
         InvalidInput: no scope, a name that is taken or cannot be one, or a time that has passed.
@@ -64,9 +67,11 @@ def create(
         raise InvalidInput(f"a key needs a scope: {', '.join(Scope)}")
     if expires_at is not None and expires_at <= now():
         raise InvalidInput("a key cannot have expired before it is made")
-    take_turns(session, ["api keys"])
+    take_turns(session, [people.NAMES])
     if session.exec(select(ApiKey.id).where(ApiKey.name == name)).first() is not None:
         raise InvalidInput(f"there is, or was, a key named {name!r}; names stay taken, because the records name them")
+    if people.find(session, name) is not None:
+        raise InvalidInput(f"there is, or was, a person named {name!r} on the pages; the records could not tell the two apart")
     key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
     row = ApiKey(
         id=key_id,
@@ -78,6 +83,8 @@ def create(
     )
     session.add(row)
     session.flush()
+    expires = None if expires_at is None else expires_at.isoformat()
+    audit_log.append(session, by, "key.create", f"key {name}", id=key_id, scopes=row.scopes, expires=expires)
     return NewKey(row, f"tw_{key_id}_{secret}")
 
 
@@ -115,7 +122,7 @@ def keys(session: Session) -> list[ApiKey]:
     return list(session.exec(select(ApiKey).order_by(col(ApiKey.created_at), col(ApiKey.name))))
 
 
-def revoke(session: Session, name_or_id: str) -> ApiKey:
+def revoke(session: Session, name_or_id: str, by: str = audit_log.OURSELVES) -> ApiKey:
     """Let a key open nothing from now on. Doing it twice changes nothing.
 
     Raises:
@@ -129,6 +136,7 @@ def revoke(session: Session, name_or_id: str) -> ApiKey:
         row.revoked_at = now()
         session.add(row)
         session.flush()
+        audit_log.append(session, by, "key.revoke", f"key {row.name}", id=row.id)
     return row
 
 

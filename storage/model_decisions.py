@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select
 
 from schemas.learning_tables import ModelDecision
 from schemas.states import ModelAction
+from storage import audit_log
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,18 @@ def record(session: Session, version: str, action: ModelAction, from_version: st
     )
     session.add(row)
     session.flush()
+    audit_log.append(
+        session,
+        row.who,
+        f"model.{action.value}",
+        f"model {version}",
+        decision=row.id,
+        reason=row.reason,
+        from_version=from_version,
+        run=None if row.run_id is None else str(row.run_id),
+        # Of figures, which may be many, what proves that the decision's own row still has them.
+        figures_sha256=audit_log.digest(row.figures),
+    )
 
 
 def decisions(session: Session, version: str | None = None) -> list[ModelDecision]:

@@ -11,6 +11,7 @@ from schemas.errors import InvalidInput
 from schemas.learning_tables import Review
 from schemas.states import ReviewDecision
 from schemas.tables import AuditJob, AuditResult
+from storage import audit_log
 from storage.annotation_checks import storable
 from storage.turns import take_turns
 
@@ -68,6 +69,17 @@ def add_review(session: Session, result_id: int, decision: ReviewDecision, revie
     )
     session.add(row)
     session.flush()
+    audit_log.append(
+        session,
+        reviewer,
+        "review.add",
+        f"result {result_id}",
+        review=row.id,
+        picture=picture.sha256,
+        decision=decision.value,
+        note=note,
+        replaces=row.replaces,
+    )
     return row
 
 

@@ -6,10 +6,10 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from web import problems
+from web import problems, sessions
 from web.context import Context
 from web.middleware import BodyLimits, RequestLog, SafeHeaders
-from web.pages import assets
+from web.pages import assets, login
 from web.references import AuditOrder
 from web.routes import annotations, audits, models, results, service, stream, webhooks
 from web.uploads import UploadForm
@@ -45,6 +45,7 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
+    sessions.install(app)
     # The last one is the outermost.
     web = context.settings.web
     larger = {audits.router.prefix: web.max_body_bytes}
@@ -53,7 +54,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(RequestLog)
     # Before `/v1/results/{number}`, which would take its name for a number.
     app.include_router(stream.router)
-    for each in (audits, results, annotations, models, webhooks, service, assets):
+    for each in (audits, results, annotations, models, webhooks, service, assets, login):
         app.include_router(each.router)
     return app
 

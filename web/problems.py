@@ -110,7 +110,7 @@ def field_problems(found: Sequence[Any]) -> list[FieldProblem]:
     return [FieldProblem(field=".".join(map(str, each["loc"])) or "body", message=str(each["msg"])) for each in found]
 
 
-def _answer(
+def answer_to(
     request: Request, error: TamperwatchError, status: int | None = None, fields: Sequence[FieldProblem] | None = None
 ) -> Response:
     """A page for people, problem details for programs."""
@@ -137,14 +137,14 @@ def _headers(error: TamperwatchError) -> dict[str, str]:
 
 def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, TamperwatchError)
-    return _answer(request, error)
+    return answer_to(request, error)
 
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     fields = field_problems(error.errors())
     words = "; ".join(f"{each.field}: {each.message}" for each in fields[:3])
-    return _answer(request, InvalidRequest(words), fields=fields)
+    return answer_to(request, InvalidRequest(words), fields=fields)
 
 
 def _http(request: Request, error: Exception) -> Response:
@@ -161,6 +161,6 @@ def _http(request: Request, error: Exception) -> Response:
         refused = InternalError("this is a defect of ours; the log has more")
     else:
         refused = InvalidRequest(str(error.detail))
-    answer = _answer(request, refused, error.status_code)
+    answer = answer_to(request, refused, error.status_code)
     answer.headers.update(error.headers or {})
     return answer

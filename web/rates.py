@@ -1,4 +1,4 @@
-"""How many requests a key may make: counted in Redis for all processes, and by each for itself while Redis is away."""
+"""How often something may be done: counted in Redis for all processes, and by each for itself while Redis is away."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ _KEY_PREFIX: Final = "tamperwatch:rate"
 
 
 class Rates:
-    """Sliding windows of a minute, one a key."""
+    """Sliding windows of minutes, one a name."""
 
     def __init__(self, broker_url: str) -> None:
         """Nothing is connected yet.
@@ -50,22 +50,38 @@ class Rates:
         """
         if per_minute == 0:
             return
-        limit = RateLimitItemPerMinute(per_minute)
-        limiter = self._counted(limit, key_id)
-        if limiter is not None:
-            left_s = max(1, math.ceil(limiter.get_window_stats(limit, key_id).reset_time - time.time()))
+        left_s = self.hit(key_id, per_minute)
+        if left_s is not None:
             raise RateLimited(f"more than {per_minute} requests in a minute; come again in {left_s} s", retry_after_s=left_s)
 
-    def _counted(self, limit: RateLimitItemPerMinute, key_id: str) -> SlidingWindowCounterRateLimiter | None:
-        """Who refused the request; None where it was counted."""
+    def hit(self, name: str, most: int, minutes: int = 1) -> int | None:
+        """Count one more; the seconds to wait where it would be one too many, which does not count."""
+        limit = RateLimitItemPerMinute(most, minutes)
+        limiter = self._counted(limit, name)
+        if limiter is None:
+            return None
+        return max(1, math.ceil(limiter.get_window_stats(limit, name).reset_time - time.time()))
+
+    def forget(self, name: str, most: int, minutes: int = 1) -> None:
+        """Begin to count anew, with the limit that it was counted under."""
+        limit = RateLimitItemPerMinute(most, minutes)
+        self._own.clear(limit, name)
         if time.monotonic() >= self._away_until_s:
             try:
-                return None if self._shared.hit(limit, key_id) else self._shared
+                self._shared.clear(limit, name)
+            except (RedisError, OSError) as error:
+                log.warning("a count is not forgotten, Redis does not answer: %s", error)
+
+    def _counted(self, limit: RateLimitItemPerMinute, name: str) -> SlidingWindowCounterRateLimiter | None:
+        """Who refused it; None where it was counted."""
+        if time.monotonic() >= self._away_until_s:
+            try:
+                return None if self._shared.hit(limit, name) else self._shared
             except (RedisError, OSError) as error:
                 # Not asked again for a while, or every request would wait for it.
                 self._away_until_s = time.monotonic() + _REST_S
                 log.warning("requests are counted by this process alone, Redis does not answer: %s", error)
-        return None if self._own.hit(limit, key_id) else self._own
+        return None if self._own.hit(limit, name) else self._own
 
 
 def _redis_url(broker_url: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import model_check, models_decide
+from cli import model_check, options
 from cli.model_check import check_student
 from model.card import CARD_NAME, Card, builtin_directory
 from model.predictor import Prediction
@@ -71,7 +71,7 @@ def test_who_decides_is_whoever_is_logged_in(tamperwatch: Tamperwatch, sqlite: D
     def nobody() -> str:
         raise KeyError("uid not found")
 
-    monkeypatch.setattr(models_decide.getpass, "getuser", nobody)
+    monkeypatch.setattr(options.getpass, "getuser", nobody)
     ran = run(tamperwatch, sqlite, "reject", "night-2", "--reason", "same", "--yes")
     assert (ran.code, "--by NAME" in ran.err) == (2, True)
 

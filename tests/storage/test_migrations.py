@@ -11,15 +11,17 @@ from sqlmodel import SQLModel, select
 from schemas.api_tables import ApiKey, AuditRequest, Webhook, WebhookDelivery
 from schemas.errors import StoreUnavailable
 from schemas.learning_tables import BoxAnnotation, Lease, ModelDecision, PseudoMask, RetrainRun, Review, ShadowScore
-from schemas.states import AnnotationKind, AnnotationOrigin, ModelAction, RetrainTrigger, ReviewDecision, Verdict
-from schemas.tables import AuditJob, AuditResult, ModelVersion, Picture
+from schemas.people_tables import LogEntry, LoginLink, PageSession, PageUser
+from schemas.states import AnnotationKind, AnnotationOrigin, ModelAction, RetrainTrigger, ReviewDecision, Role, Verdict
+from schemas.tables import AuditJob, AuditResult, ModelVersion, Picture, now
 from storage import migrations
 from storage.database import Database
 from tests.servers import new_postgres_database
 
 LEARNING = {"box_annotation", "review", "retrain_run", "lease", "model_decision", "pseudo_mask", "shadow_score"}
 API = {"api_key", "audit_request", "webhook", "webhook_delivery"}
-TABLES = {"picture", "audit_job", "audit_result", "model_version"} | LEARNING | API
+PEOPLE = {"page_user", "page_session", "login_link", "decision_log"}
+TABLES = {"picture", "audit_job", "audit_result", "model_version"} | LEARNING | API | PEOPLE
 SECOND_LOOK = {"second_score", "stable"}  # the columns of revision 0002
 LATER = SECOND_LOOK | {"reused_from"}  # and of 0006
 
@@ -57,6 +59,12 @@ def _fill(database: Database) -> uuid.UUID:
         session.add(Webhook(id="h", url="https://example.org", secret="whsec_", cursor=2**40, who="anna"))
         session.flush()
         session.add(WebhookDelivery(webhook_id="h", result_id=2**40))
+        session.add(PageUser(id="u", name="Anna", login="anna", role=Role.ADMIN))
+        session.flush()
+        session.add(PageSession(token_sha256="0" * 64, user_id="u", expires_at=now()))
+        session.add(LoginLink(token_sha256="0" * 64, user_id="u", expires_at=now()))
+        hashes = {"previous_hash": "0" * 64, "hash": "0" * 64}
+        session.add(LogEntry(number=2**40, at=now(), who="a", action="b", subject="c", details={}, **hashes))
         return job.id
 
 
