@@ -7,7 +7,7 @@ from sqlalchemy import exists
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from schemas.errors import InvalidInput
+from schemas.errors import Conflict, InvalidInput
 from schemas.learning_tables import Review
 from schemas.states import ReviewDecision
 from schemas.tables import AuditJob, AuditResult
@@ -42,11 +42,17 @@ def picture_of(session: Session, result_id: int) -> Reviewed:
     return Reviewed(result_id, job.id, job.sha256, job.source)
 
 
-def add_review(session: Session, result_id: int, decision: ReviewDecision, reviewer: str, note: str = "") -> Review:
+def add_review(
+    session: Session, result_id: int, decision: ReviewDecision, reviewer: str, note: str = "", seen: int | None = None
+) -> Review:
     """Store a decision; the same reviewer's standing one is replaced. Saying the same again adds nothing.
+
+    Args:
+        seen: number of the newest decision about the result that the reviewer knows of, 0 for none; None does not ask.
 
     Raises:
         InvalidInput: no such result, no name, or a text that is too long or cannot be shown.
+        Conflict: somebody else decided after `seen`.
     """
     reviewer, note = reviewer.strip(), note.strip()
     if not reviewer or len(reviewer) > _LONGEST_NAME or not reviewer.isprintable():
@@ -55,9 +61,13 @@ def add_review(session: Session, result_id: int, decision: ReviewDecision, revie
         raise InvalidInput(f"the note must have at most {_LONGEST_NOTE} characters, all of them valid; it has {len(note)}")
     take_turns(session, [f"review {result_id}"])
     picture = picture_of(session, result_id)
-    own = next((each for each in standing_reviews(session, result_id) if each.reviewer == reviewer), None)
+    standing = standing_reviews(session, result_id)
+    own = next((each for each in standing if each.reviewer == reviewer), None)
     if own is not None and (own.decision, own.note) == (decision, note):
         return own
+    if seen is not None and (newer := [each for each in standing if (each.id or 0) > seen and each is not own]):
+        last = newer[-1]
+        raise Conflict(f"{last.reviewer} decided meanwhile: {last.decision.value} (review {last.id})")
     row = Review(
         result_id=result_id,
         job_id=picture.job_id,

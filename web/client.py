@@ -13,38 +13,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self
 
 import httpx2
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.geometry import PixelBox
-from schemas.states import AuditQueue, ReviewDecision, Verdict
+from schemas.states import AuditQueue, DeliveryState, ReviewDecision, Verdict
+from web.client_connection import ApiError, Connection, parsed
+from web.client_events import follow
 from web.references import AuditOrder, PictureReference, Wishes
-from web.views import AnnotationView, AuditView, ModelDetails, ModelView, Problem, ResultPage, ResultView, ReviewView
+from web.views import AnnotationView, AuditView, ModelDetails, ModelView, ResultPage, ResultView, ReviewView
+from web.webhook_views import DeliveryView, MadeWebhook, NewWebhook, WebhookView
 
-View = TypeVar("View", bound=BaseModel)
+__all__ = ["ApiError", "TamperwatchClient"]
+
 Artefact = Literal["mask.png", "overlay.png", "picture"]
 
-_WORTH_ANOTHER_TRY: Final = (408, 429, 502, 503, 504)
-_FIRST_PAUSE_S: Final = 0.5
-_LONGEST_PAUSE_S: Final = 30.0
 _POLL_S: Final = 0.5
-_MODELS: Final = TypeAdapter(list[ModelView])
-
-
-class ApiError(Exception):
-    """The server did not do what it was asked.
-
-    Attributes:
-        status: HTTP status; 0 where there was no answer.
-        problem: what the server said, where it said it in our form.
-    """
-
-    def __init__(self, message: str, status: int, problem: Problem | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.problem = problem
 
 
 class TamperwatchClient:
@@ -70,9 +55,9 @@ class TamperwatchClient:
             transport, sleep: for tests.
         """
         headers = {"Authorization": f"Bearer {token or os.environ.get('TAMPERWATCH_API_KEY', '')}"}
-        self._http = httpx2.Client(base_url=address, headers=headers, timeout=timeout_s, transport=transport)
+        http = httpx2.Client(base_url=address, headers=headers, timeout=timeout_s, transport=transport)
+        self._connection = Connection(http, give_up_s, sleep)
         self._give_up_s = give_up_s
-        self._sleep = sleep
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +67,7 @@ class TamperwatchClient:
 
     def close(self) -> None:
         """End the connections."""
-        self._http.close()
+        self._connection.http.close()
 
     def submit_files(
         self,
@@ -114,9 +99,9 @@ class TamperwatchClient:
         def send() -> httpx2.Response:
             with ExitStack() as opened:
                 files = [("file", (path.name, opened.enter_context(path.open("rb")))) for path in paths]
-                return self._http.post("/v1/audits", data=fields, files=files, headers=headers)
+                return self._connection.http.post("/v1/audits", data=fields, files=files, headers=headers)
 
-        return _parsed(AuditView, self._patiently(send))
+        return parsed(AuditView, self._connection.patiently(send))
 
     def submit_references(
         self, pictures: Iterable[PictureReference], wishes: Wishes | None = None, idempotency_key: str | None = None
@@ -130,11 +115,13 @@ class TamperwatchClient:
         order = AuditOrder(pictures=list(pictures), **said)
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex, "Content-Type": "application/json"}
         body = order.model_dump_json(exclude_none=True)
-        return _parsed(AuditView, self._patiently(lambda: self._http.post("/v1/audits", content=body, headers=headers)))
+        return parsed(
+            AuditView, self._connection.patiently(lambda: self._connection.http.post("/v1/audits", content=body, headers=headers))
+        )
 
     def audit(self, audit_id: str) -> AuditView:
         """What became of an audit."""
-        return self._get(AuditView, f"/v1/audits/{audit_id}")
+        return self._connection.get(AuditView, f"/v1/audits/{audit_id}")
 
     def wait(self, audit_id: str, timeout_s: float = 600.0) -> AuditView:
         """An audit once all of its pictures have ended.
@@ -147,7 +134,7 @@ class TamperwatchClient:
         while not (found := self.audit(audit_id)).ended:
             if time.monotonic() >= ends_s:
                 raise TimeoutError(f"audit {audit_id} has not ended after {timeout_s:g} s")
-            self._sleep(_POLL_S)
+            self._connection.sleep(_POLL_S)
         return found
 
     def results(self, cursor: int = 0, verdict: Verdict | None = None, page_size: int = 200) -> Iterator[ResultView]:
@@ -162,11 +149,26 @@ class TamperwatchClient:
     def page(self, cursor: int = 0, verdict: Verdict | None = None, limit: int = 200) -> ResultPage:
         """One page of results."""
         wanted: dict[str, Any] = {"cursor": cursor, "limit": limit} | ({"verdict": verdict.value} if verdict else {})
-        return self._get(ResultPage, "/v1/results", wanted)
+        return self._connection.get(ResultPage, "/v1/results", wanted)
+
+    def newest(self) -> int:
+        """The cursor behind the newest result."""
+        return self._connection.get(ResultPage, "/v1/results/newest").next_cursor
+
+    def follow(self, cursor: int | None = None, verdict: Verdict | None = None) -> Iterator[ResultView]:
+        """Results as they come, each once, for as long as you read; a server that goes away is waited for.
+
+        Args:
+            cursor: begin behind this result; by default, with what comes from now on.
+
+        Raises:
+            ApiError: the server refuses, or is away for too long.
+        """
+        return follow(self._connection, self.newest() if cursor is None else cursor, verdict, self._give_up_s)
 
     def result(self, number: int) -> ResultView:
         """One result."""
-        return self._get(ResultView, f"/v1/results/{number}")
+        return self._connection.get(ResultView, f"/v1/results/{number}")
 
     def download(self, number: int, what: Artefact, path: Path) -> None:
         """Write a result's mask, overlay or picture to a file, a piece at a time.
@@ -174,97 +176,77 @@ class TamperwatchClient:
         Raises:
             ApiError, OSError
         """
-        with self._http.stream("GET", f"/v1/results/{number}/{what}") as answer:
-            if answer.status_code != httpx2.codes.OK:
-                answer.read()
-                raise _error(answer)
-            with path.open("wb") as file:
-                for piece in answer.iter_bytes():
-                    file.write(piece)
+        with self._connection.opened(f"/v1/results/{number}/{what}") as answer, path.open("wb") as file:
+            for piece in answer.iter_bytes():
+                file.write(piece)
 
-    def review(self, number: int, decision: ReviewDecision, note: str = "", by: str | None = None) -> ReviewView:
-        """Decide about a result; saying the same again adds nothing."""
-        return self._post(ReviewView, f"/v1/results/{number}/review", decision=decision.value, note=note, by=by)
+    def review(
+        self, number: int, decision: ReviewDecision, note: str = "", by: str | None = None, seen: int | None = None
+    ) -> ReviewView:
+        """Decide about a result; saying the same again adds nothing.
+
+        Args:
+            seen: the newest decision that you know of, 0 for none.
+
+        Raises:
+            ApiError: with status 409, where somebody decided after `seen`; the problem says who.
+        """
+        path = f"/v1/results/{number}/review"
+        return self._connection.post(ReviewView, path, decision=decision.value, note=note, by=by, seen=seen)
+
+    def reviews(self, number: int) -> list[ReviewView]:
+        """The standing decision of each person about a result."""
+        return self._connection.get_list(ReviewView, f"/v1/results/{number}/reviews")
 
     def annotate(self, number: int, boxes: Sequence[PixelBox], note: str = "", by: str | None = None) -> AnnotationView:
         """Say where a result's picture was manipulated, in its own pixels; with no box, that it is authentic."""
         kind = "boxes" if boxes else "authentic"
         said = [box.model_dump() for box in boxes]
-        return self._post(AnnotationView, "/v1/annotations", result_id=number, kind=kind, boxes=said, note=note, by=by)
+        return self._connection.post(AnnotationView, "/v1/annotations", result_id=number, kind=kind, boxes=said, note=note, by=by)
 
     def undo(self, annotation: int, reason: str, by: str | None = None) -> AnnotationView:
         """Take an annotation back."""
-        return self._post(AnnotationView, f"/v1/annotations/{annotation}/undo", reason=reason, by=by)
+        return self._connection.post(AnnotationView, f"/v1/annotations/{annotation}/undo", reason=reason, by=by)
 
     def models(self) -> list[ModelView]:
         """All model versions, newest first."""
-        return _MODELS.validate_json(self._patiently(lambda: self._http.get("/v1/models")).content)
+        return self._connection.get_list(ModelView, "/v1/models")
 
     def promote(self, version: str, reason: str, from_version: str | None = None, override: bool = False) -> ModelDetails:
         """Make a version live."""
-        return self._post(
+        return self._connection.post(
             ModelDetails, f"/v1/models/{version}/promote", reason=reason, from_version=from_version, override=override
         )
 
     def reject(self, version: str, reason: str) -> ModelDetails:
         """Retire a version that is not live."""
-        return self._post(ModelDetails, f"/v1/models/{version}/reject", reason=reason)
+        return self._connection.post(ModelDetails, f"/v1/models/{version}/reject", reason=reason)
 
     def rollback(self, reason: str, from_version: str, to: str | None = None) -> ModelDetails:
         """Go back from the version that is live; named, so that a repeated request goes back no further."""
-        return self._post(ModelDetails, "/v1/models/rollback", reason=reason, to=to, from_version=from_version)
+        return self._connection.post(ModelDetails, f"/v1/models/{from_version}/rollback", reason=reason, to=to)
 
-    def _get(self, kind: type[View], path: str, query: dict[str, Any] | None = None) -> View:
-        return _parsed(kind, self._patiently(lambda: self._http.get(path, params=query)))
+    def webhooks(self) -> list[WebhookView]:
+        """Where results are pushed to."""
+        return self._connection.get_list(WebhookView, "/v1/webhooks")
 
-    def _post(self, view: type[View], path: str, /, **body: object) -> View:
-        said = {name: value for name, value in body.items() if value is not None}
-        return _parsed(view, self._patiently(lambda: self._http.post(path, json=said)))
+    def push_to(self, url: str, verdict: Verdict | None = None) -> MadeWebhook:
+        """Push results from now on; keep the secret, which is not shown again. `web.signatures.verify` checks deliveries."""
+        body = NewWebhook(url=url, verdict=verdict).model_dump(mode="json")
+        # Sent twice, it would make two.
+        return parsed(MadeWebhook, self._connection.once(lambda: self._connection.http.post("/v1/webhooks", json=body)))
 
-    def _patiently(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
-        """The answer to a request that may be sent more than once, tried again while the server is away or busy.
+    def deliveries(self, webhook_id: str, state: DeliveryState | None = None, before: int | None = None) -> list[DeliveryView]:
+        """What was sent to a webhook, newest first."""
+        wanted: dict[str, Any] = {"state": state.value} if state else {}
+        return self._connection.get_list(
+            DeliveryView, f"/v1/webhooks/{webhook_id}/deliveries", wanted | ({"before": before} if before else {})
+        )
 
-        Raises:
-            ApiError
-        """
-        ends_s, pause_s = time.monotonic() + self._give_up_s, _FIRST_PAUSE_S
-        while True:
-            try:
-                answer = send()
-            except httpx2.TransportError as error:
-                failed, wait_s = ApiError(f"the server does not answer: {error}", 0), pause_s
-            else:
-                if answer.is_success:
-                    return answer
-                failed, wait_s = _error(answer), _retry_after_s(answer, pause_s)
-                if answer.status_code not in _WORTH_ANOTHER_TRY and not _is_at_work(answer):
-                    raise failed
-            if time.monotonic() + wait_s >= ends_s:
-                raise failed
-            self._sleep(wait_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    def deliver_again(self, webhook_id: str, delivery: int) -> DeliveryView:
+        """Try a delivery anew."""
+        return self._connection.post(DeliveryView, f"/v1/webhooks/{webhook_id}/deliveries/{delivery}/retry")
 
-
-def _is_at_work(answer: httpx2.Response) -> bool:
-    """An earlier try of the same request has not ended yet; the server says when to ask again."""
-    return answer.status_code == httpx2.codes.CONFLICT and "retry-after" in answer.headers
-
-
-def _retry_after_s(answer: httpx2.Response, otherwise_s: float) -> float:
-    said = answer.headers.get("retry-after", "")
-    return float(said) if said.isdecimal() else otherwise_s
-
-
-def _error(answer: httpx2.Response) -> ApiError:
-    try:
-        problem = Problem.model_validate_json(answer.content)
-    except ValidationError:
-        return ApiError(f"HTTP status {answer.status_code}", answer.status_code)
-    return ApiError(f"{problem.code}: {problem.detail}", answer.status_code, problem)
-
-
-def _parsed(kind: type[View], answer: httpx2.Response) -> View:
-    try:
-        return kind.model_validate_json(answer.content)
-    except ValidationError as error:
-        raise ApiError(f"not an answer of this API: {error}", answer.status_code) from error
+    def push_no_more(self, webhook_id: str) -> None:
+        """Delete a webhook with its log."""
+        self._connection.patiently(lambda: self._connection.http.delete(f"/v1/webhooks/{webhook_id}"))

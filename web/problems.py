@@ -22,6 +22,7 @@ from schemas.errors import (
     Unauthenticated,
 )
 from storage.telemetry_log import without_secrets
+from web import examples
 from web.pages.errors import error_page, wants_page
 from web.views import FieldProblem, Problem
 
@@ -55,6 +56,14 @@ _STATUS: Final[Mapping[type[TamperwatchError], HTTPStatus]] = {
 }
 
 
+_RETRY_AFTER: Final = {"Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "seconds"}}
+_DESCRIBED_HEADERS: Final[Mapping[int, dict[str, Any]]] = {
+    401: {"WWW-Authenticate": {"schema": {"type": "string"}}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+
+
 def documented(*statuses: HTTPStatus | int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems beside those that every route may."""
     every = (400, 401, 403, 408, 413, 422, 429, 500, 503)
@@ -63,7 +72,13 @@ def documented(*statuses: HTTPStatus | int) -> dict[int | str, dict[str, Any]]:
         status: {
             "model": Problem,
             "description": HTTPStatus(status).phrase,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": examples.problem(status, HTTPStatus(status).phrase),
+                }
+            },
+            "headers": _DESCRIBED_HEADERS.get(status, {}),
         }
         for status in named
     }

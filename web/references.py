@@ -9,6 +9,7 @@ from model.compress import PROFILES
 from schemas.messages import MAX_URL, SOURCE_PROFILE
 from schemas.states import AuditQueue
 from storage.annotation_checks import storable
+from web import examples
 
 MOST_REFERENCES: Final = 1000
 MAX_NAME: Final = 1024
@@ -91,19 +92,6 @@ class PictureReference(BaseModel):
 class AuditOrder(Wishes):
     """A list of pictures to audit."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "pictures": [
-                    {"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "client_ref": "upload-4711"},
-                    {"url": "https://img.example.com/2026/11/4712.jpg", "name": "4712.jpg"},
-                    {"s3": "s3://uploads/2026/11/4713.jpg", "queue": "high"},
-                ],
-                "queue": "default",
-                "profiles": ["wechat"],
-            }
-        },
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": examples.ORDER})
 
     pictures: list[PictureReference] = Field(min_length=1, max_length=MOST_REFERENCES)

@@ -19,6 +19,7 @@ from model.preprocess import PictureLimits, check_header
 from schemas.errors import DiskFull, InvalidRequest, PictureError
 from schemas.records import ErrorRecord
 from schemas.states import AuditQueue
+from web import examples
 from web.references import ClientRef, SourceProfile, Wishes
 
 _MOST_FIELDS: Final = 64
@@ -30,7 +31,7 @@ _UNSHOWN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 class UploadForm(BaseModel):
     """The form of an upload: pictures, and how they are audited."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": examples.UPLOAD})
 
     file: list[str] = Field(
         min_length=1,

@@ -15,36 +15,13 @@ from schemas.tables import AuditJob, AuditResult, ModelVersion
 from storage.audit_records import record_of
 from storage.audit_requests import AskedJob
 from storage.queries import AuditedJob
-
-_EXAMPLE_ID = "b6a7f5ac0de04b54a3ab4a1c0f3f9a51"
+from web import examples
 
 
 class ResultView(AuditRecord):
     """One result of a picture as submitted, with where its files are."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": 4711,
-                "job_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
-                "created_at": "2026-11-21T02:00:00Z",
-                "image": "4711.jpg",
-                "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-                "status": "done",
-                "score": 0.93,
-                "verdict": "flag",
-                "area": 0.12,
-                "regions": [{"box": {"x0": 20, "y0": 10, "x1": 60, "y1": 50}, "score": 0.9}],
-                "mask": "/v1/results/4711/mask.png",
-                "overlay": "/v1/results/4711/overlay.png",
-                "picture": "/v1/results/4711/picture",
-                "model_version": "student-9",
-                "width": 96,
-                "height": 72,
-                "latency_ms": 210.5,
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": examples.RESULT})
 
     id: int = Field(description="number of the result, and the cursor behind it")
     job_id: uuid.UUID
@@ -56,6 +33,8 @@ class ResultView(AuditRecord):
 
 class ResultPage(BaseModel):
     """Results in the order of their numbers."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.RESULT_PAGE})
 
     results: list[ResultView]
     next_cursor: int = Field(description="go on with it; where there was nothing new, the cursor you came with")
@@ -86,27 +65,7 @@ class PictureView(BaseModel):
 class AuditView(BaseModel):
     """An audit that was asked for, as it stands."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "id": _EXAMPLE_ID,
-                "created_at": "2026-11-21T02:00:00Z",
-                "by": "shop backend",
-                "ended": True,
-                "counts": {"queued": 0, "running": 0, "done": 1, "failed": 0},
-                "pictures": [
-                    {
-                        "job_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
-                        "name": "4711.jpg",
-                        "client_ref": "upload-4711",
-                        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-                        "state": "done",
-                        "result": {"id": 4711, "score": 0.93, "verdict": "flag", "model_version": "student-9"},
-                    }
-                ],
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": examples.AUDIT})
 
     id: str
     created_at: datetime
@@ -119,6 +78,8 @@ class AuditView(BaseModel):
 class ReviewView(BaseModel):
     """A moderator's decision about a result."""
 
+    model_config = ConfigDict(json_schema_extra={"example": examples.REVIEW})
+
     id: int
     result_id: int
     decision: ReviewDecision
@@ -130,6 +91,8 @@ class ReviewView(BaseModel):
 
 class AnnotationView(BaseModel):
     """What somebody said of a picture."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.ANNOTATION})
 
     id: int
     sha256: str
@@ -148,6 +111,8 @@ class AnnotationView(BaseModel):
 
 class AnnotationPage(BaseModel):
     """Annotations in the order of their numbers, with those that were replaced or taken back."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.ANNOTATION_PAGE})
 
     annotations: list[AnnotationView]
     next_cursor: int
@@ -168,6 +133,8 @@ class DecisionView(BaseModel):
 class ModelView(BaseModel):
     """A model version."""
 
+    model_config = ConfigDict(json_schema_extra={"example": examples.MODEL})
+
     version: str
     stage: ModelStage
     reason: str
@@ -177,6 +144,8 @@ class ModelView(BaseModel):
 
 class ModelDetails(ModelView):
     """A model version with its card and all that was decided about it."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.MODEL_DETAILS})
 
     card: dict[str, Any]
     decisions: list[DecisionView]
@@ -192,17 +161,7 @@ class FieldProblem(BaseModel):
 class Problem(BaseModel):
     """Why a request was not answered as asked (RFC 9457)."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "type": "urn:tamperwatch:error:forbidden",
-                "title": "Forbidden",
-                "status": 403,
-                "code": "forbidden",
-                "detail": "this needs an API key with the scope `review`",
-            }
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"example": examples.problem(403, "Forbidden")})
 
     type: str = Field(description="urn:tamperwatch:error: and the code")
     title: str

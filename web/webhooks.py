@@ -1,14 +1,9 @@
 """Results pushed to other people's servers: signed, guarded, and tried again.
 
-Signed as the Standard Webhooks specification has it (github.com/standard-webhooks/standard-webhooks, "symmetric signature"):
-HMAC-SHA256 over `id.timestamp.body` with the secret's bytes, as `webhook-signature: v1,BASE64`. The id stays the same for every
-try of a delivery, so that a receiver can drop what it has.
+The id stays the same for every try of a delivery, so that a receiver can drop what it has.
 """
 
-import base64
 import functools
-import hashlib
-import hmac
 import http.client
 import json
 import logging
@@ -26,6 +21,7 @@ from schemas.tables import now
 from storage import leases, queries, webhooks
 from storage.webhooks import Due, Tried
 from web.context import Context
+from web.signatures import signature
 from web.views import result_view
 from workers.web_addresses import AllowList, WebAddress
 from workers.web_connection import Allowance, connect, request
@@ -38,20 +34,6 @@ _LEASE: Final = "webhooks"
 _LEASE_S: Final = 60.0
 _AT_ONCE: Final = 8
 _GONE: Final = 410
-_PREFIX: Final = "whsec_"
-
-
-def signature(secret: str, message_id: str, timestamp_s: int, body: bytes) -> str:
-    """The header `webhook-signature` of a delivery.
-
-    Args:
-        secret: as it was shown, `whsec_` and base64.
-        message_id: the header `webhook-id`.
-        timestamp_s: the header `webhook-timestamp`, seconds since 1970.
-    """
-    key = base64.b64decode(secret.removeprefix(_PREFIX))
-    signed = f"{message_id}.{timestamp_s}.".encode() + body
-    return f"v1,{base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()}"
 
 
 def check_address(context: Context, url: str) -> None:

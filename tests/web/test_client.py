@@ -8,10 +8,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
+import storage.webhooks
 from schemas.geometry import PixelBox
-from schemas.states import ReviewDecision, Scope, Verdict
+from schemas.settings import Settings, WebhookSettings
+from schemas.states import DeliveryState, ReviewDecision, Scope, Verdict
+from storage.database import Database
 from tests.pictures import picture_bytes
-from tests.web.made import Api
+from tests.web.made import Api, context_for, running
+from web import examples
 from web.client import ApiError, TamperwatchClient
 from web.references import PictureReference, Wishes
 
@@ -91,6 +95,87 @@ def test_references_reviews_and_boxes(api: Api, client: TamperwatchClient) -> No
     assert annotation.boxes == [PixelBox.of(1, 2, 3, 4)]
     assert client.undo(annotation.id, "not here").replaces == annotation.id
     assert client.annotate(number, []).kind == "authentic"
+
+
+def test_a_decision_meanwhile_is_told_with_its_maker(api: Api, client: TamperwatchClient) -> None:
+    number = api.audited().id or 0
+    client.review(number, ReviewDecision.MANIPULATED, by="anna", seen=0)
+    with pytest.raises(ApiError, match="admin-key/anna decided meanwhile") as raised:
+        client.review(number, ReviewDecision.AUTHENTIC, by="boris", seen=0)
+    assert raised.value.status == 409
+    assert [each.by for each in client.reviews(number)] == ["admin-key/anna"]
+
+
+def test_webhooks_and_their_log(settings: Settings, sqlite: Database) -> None:
+    hooks = WebhookSettings(allowed_hosts="hooks.example")
+    with running(sqlite, context_for(settings.model_copy(update={"webhooks": hooks}), sqlite)) as api:
+        client = TamperwatchClient(ADDRESS, api.tokens[Scope.ADMIN], transport=api.client._transport)
+        made = client.push_to("https://hooks.example/x", Verdict.FLAG)
+        assert made.secret.startswith("whsec_") and made.verdict is Verdict.FLAG
+        assert [each.id for each in client.webhooks()] == [made.id]
+        number = api.audited().id or 0
+        with sqlite.write() as session:
+            storage.webhooks.follow(session, made.id)
+            (delivery,) = storage.webhooks.deliveries(session, made.id)
+            storage.webhooks.note(session, [(delivery.id or 0, storage.webhooks.Tried(410, "answered 410", gone=True))], 3)
+        (shown,) = client.deliveries(made.id, DeliveryState.FAILED)
+        assert (shown.result_id, shown.words) == (number, "answered 410")
+        assert client.deliveries(made.id, before=shown.id) == []
+        assert client.deliver_again(made.id, shown.id).state == "waiting"
+        client.push_no_more(made.id)
+        assert client.webhooks() == []
+        with pytest.raises(ApiError, match="url_refused"):
+            client.push_to("https://elsewhere.example/")
+
+
+def test_a_webhook_is_asked_for_once() -> None:
+    server = Scripted(httpx2.ReadError("cut"))
+    with pytest.raises(ApiError, match="does not answer"):
+        server.client().push_to("https://hooks.example/")
+    assert len(server.requests) == 1
+
+
+def event(number: int) -> str:
+    return f"id: {number}\nevent: result\ndata: {json.dumps(examples.RESULT | {'id': number})}\n\n"
+
+
+def stream(*parts: str) -> httpx2.Response:
+    return httpx2.Response(200, text="".join(parts), headers={"Content-Type": "text/event-stream"})
+
+
+def test_a_stream_is_followed_over_cuts_and_ends() -> None:
+    half = event(4)[:-20]
+    server = Scripted(
+        stream(": from 1\nid: 1\nretry: 2000\n\n", event(2), event(3), half),
+        httpx2.ConnectError("refused"),
+        problem(503, "too_busy"),
+        stream(event(4)),
+    )
+    results = server.client().follow(cursor=1)
+    assert [next(results).id for _ in range(3)] == [2, 3, 4]
+    assert [each.url.params["cursor"] for each in server.requests] == ["1", "3", "3", "3"]
+    assert len(server.slept_s) == 2
+
+
+def test_a_stream_from_now_on_of_one_verdict() -> None:
+    newest = httpx2.Response(200, json={"results": [], "next_cursor": 7, "more": False})
+    server = Scripted(newest, stream(event(8)))
+    assert next(server.client().follow(verdict=Verdict.FLAG)).id == 8
+    assert dict(server.requests[1].url.params) == {"cursor": "7", "verdict": "flag"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda: problem(403, "forbidden"), "forbidden"),
+        (lambda: stream("event: result\ndata: {}\n\n"), "not an answer of this API"),
+        (lambda: stream("event: result\nid: 1\n\n"), "not an answer of this API"),
+        (lambda: httpx2.ConnectError("refused"), "does not answer: refused"),
+    ],
+)
+def test_a_stream_that_cannot_go_on(answer: Callable[[], Answer], words: str) -> None:
+    with pytest.raises(ApiError, match=words):
+        next(Scripted(answer()).client(give_up_s=0).follow(cursor=0))
 
 
 def test_decisions_about_models(api: Api, client: TamperwatchClient) -> None:

@@ -75,7 +75,8 @@ def test_models_are_promoted_rejected_and_rolled_back_with_who_and_why(api: Api)
     stale = decide(api, "three/promote", reason="mine", from_version="one")
     assert (stale.status_code, stale.json()["code"]) == (409, "conflict")
     assert decide(api, "two/reject", reason="no").status_code == 409
-    back = decide(api, "rollback", reason="flags portraits").json()
+    back = decide(api, "two/rollback", reason="flags portraits").json()
+    assert decide(api, "two/rollback", reason="flags portraits").status_code == 409  # sent twice, it goes back once
     assert (back["version"], back["stage"]) == ("one", "live")
     assert decide(api, "three/reject", reason="worse").json()["stage"] == "retired"
     assert decide(api, "three/promote", reason="all the same").status_code == 409
@@ -96,8 +97,9 @@ def test_models_are_promoted_rejected_and_rolled_back_with_who_and_why(api: Api)
     [
         ("none/promote", {"reason": "x"}, 404),
         ("none/reject", {"reason": "x"}, 404),
-        ("rollback", {"reason": "x", "to": "none"}, 404),
-        ("rollback", {"reason": "x"}, 409),
+        ("one/rollback", {"reason": "x", "to": "none"}, 404),
+        ("none/rollback", {"reason": "x"}, 404),
+        ("one/rollback", {"reason": "x"}, 409),
         ("one/promote", {}, 422),
         ("one/promote", {"reason": "  "}, 422),
         ("one/promote", {"reason": "x", "force": True}, 422),

@@ -2,6 +2,7 @@
 
 import io
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from sqlalchemy import event
 from sqlmodel import select
 
 from schemas.learning_tables import Review
+from schemas.settings import Settings
 from schemas.states import JobState, Scope, Verdict
 from schemas.tables import AuditJob, AuditResult, now
 from storage.blobs import picture_key
+from storage.database import Database
 from tests.pictures import picture_bytes
-from tests.web.made import Api
+from tests.web.made import Api, context_for, running
 from web.pictures import media_type_of
 
 URL = "/v1/results"
@@ -192,6 +195,43 @@ def test_a_review_replaces_the_reviewers_earlier_one(api: Api) -> None:
     assert review(decision="authentic").json()["by"] == "review-key"
     with api.database.read() as session:
         assert len(session.exec(select(Review)).all()) == 3
+
+
+def test_who_decided_meanwhile_is_told(api: Api) -> None:
+    url = f"{URL}/{api.audited().id}/review"
+
+    def review(by: str, seen: int | None = None, decision: str = "manipulated"):  # type: ignore[no-untyped-def]
+        given = {"decision": decision, "by": by} | ({} if seen is None else {"seen": seen})
+        return api.client.post(url, json=given, headers=api.headers(Scope.REVIEW))
+
+    first = review("anna", seen=0).json()
+    late = review("boris", seen=0, decision="authentic")
+    assert (late.status_code, late.json()["code"]) == (409, "conflict")
+    assert "review-key/anna decided meanwhile: manipulated" in late.json()["detail"]
+    assert review("anna", seen=0).json() == first  # the same again is no conflict, it may be a repeated request
+    assert review("boris", seen=first["id"], decision="authentic").status_code == 200
+    assert review("anna", seen=first["id"], decision="unsure").status_code == 409
+    shown = get(api, f"{url}s").json()
+    assert [(each["by"], each["decision"]) for each in shown] == [
+        ("review-key/anna", "manipulated"),
+        ("review-key/boris", "authentic"),
+    ]
+    assert get(api, f"{URL}/99/reviews").status_code == 404
+
+
+@pytest.mark.slow
+def test_of_many_who_decide_at_once_one_is_first(database: Database, settings: Settings) -> None:
+    with running(database, context_for(settings, database)) as api, ThreadPoolExecutor(8) as pool:
+        url = f"{URL}/{api.audited().id}/review"
+
+        def decide(number: int):  # type: ignore[no-untyped-def]
+            given = {"decision": "manipulated", "by": f"person {number}", "seen": 0}
+            return api.client.post(url, json=given, headers=api.headers(Scope.REVIEW))
+
+        answers = list(pool.map(decide, range(8)))
+    assert sorted(each.status_code for each in answers) == [200, *[409] * 7]
+    first = next(each.json()["by"] for each in answers if each.status_code == 200)
+    assert all(first in each.json()["detail"] for each in answers if each.status_code == 409)
 
 
 @pytest.mark.parametrize(

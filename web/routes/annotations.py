@@ -13,6 +13,7 @@ from schemas.states import AnnotationKind, AnnotationOrigin
 from storage import annotation_queries, annotations, pictures
 from storage.annotation_checks import MOST_BOXES, NewAnnotation
 from storage.reviews import picture_of
+from web import examples
 from web.access import Reader, Reviewer
 from web.context import ContextDep
 from web.problems import documented
@@ -28,12 +29,7 @@ _Person = Annotated[str | None, Field(min_length=1, max_length=60, description="
 class Said(BaseModel):
     """Where a picture was manipulated, or that it was not."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {"result_id": 4711, "kind": "boxes", "boxes": [{"x0": 20, "y0": 10, "x1": 60, "y1": 50}], "by": "anna"}
-        },
-    )
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": examples.NEW_ANNOTATION})
 
     sha256: str | None = Field(default=None, pattern=_SHA256, description="the picture; or name a result of it")
     result_id: int | None = Field(default=None, ge=1, le=MAX_NUMBER, description="the result that was looked at")
@@ -60,7 +56,7 @@ class Said(BaseModel):
 class Undo(BaseModel):
     """Why an annotation is taken back."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "wrong picture", "by": "anna"}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": examples.UNDO})
 
     reason: str = Field(min_length=1, max_length=4096, pattern=r"\S")
     by: _Person = None

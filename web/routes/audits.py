@@ -30,6 +30,7 @@ IdempotencyKey = Annotated[
         description="your name for this request; sent again, the answer is that of the first time",
     ),
 ]
+_LOCATION: Final = {"Location": {"schema": {"type": "string"}, "description": "where to follow the audit"}}
 _BODY: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -45,7 +46,7 @@ _BODY: Final[dict[str, Any]] = {
     "",
     status_code=HTTPStatus.ACCEPTED,
     response_model=AuditView,
-    responses=documented(404, 409, 415),
+    responses=documented(404, 409, 415) | {202: {"headers": _LOCATION}},
     openapi_extra=_BODY,
     summary="Audit pictures",
 )

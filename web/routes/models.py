@@ -11,6 +11,7 @@ from sqlmodel import Session
 from schemas.errors import Conflict, InvalidInput, NotFound
 from schemas.tables import ModelVersion
 from storage import registry
+from web import examples
 from web.access import Admin, Reader
 from web.context import ContextDep
 from web.problems import documented
@@ -26,13 +27,15 @@ Reason = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"\S", desc
 class Decision(BaseModel):
     """A decision about a version."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "flags fewer authentic portraits"}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": examples.DECISION})
 
     reason: Reason
 
 
 class Promotion(Decision):
     """A decision to make a version live."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": examples.PROMOTION})
 
     from_version: str | None = Field(default=None, max_length=64, description="the live version that you looked at")
     override: bool = Field(default=False, description="although it was rejected")
@@ -41,8 +44,9 @@ class Promotion(Decision):
 class Rollback(Decision):
     """A decision to go back."""
 
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": examples.ROLLBACK})
+
     to: str | None = Field(default=None, max_length=64, description="a version that was live once; by default the one before")
-    from_version: str | None = Field(default=None, max_length=64, description="the live version that you looked at")
 
 
 @router.get("", response_model=list[ModelView], responses=documented(), summary="All versions, newest first")
@@ -56,16 +60,6 @@ def show(context: ContextDep, _caller: Reader, version: Version) -> ModelDetails
     """Its card, and every decision about it."""
     with context.database.read() as session:
         return _details(session, _known(session, version))
-
-
-@router.post("/rollback", response_model=ModelDetails, responses=documented(404, 409), summary="Go back to the version before")
-def rollback(context: ContextDep, caller: Admin, given: Rollback) -> ModelDetails:
-    """Make the version live that was live before; called again, the one before that."""
-    with context.database.write() as session, _as_conflict():
-        if given.to is not None:
-            _known(session, given.to)
-        row = registry.rollback(session, caller.who, given.reason, given.to, from_version=given.from_version)
-        return _details(session, row)
 
 
 @router.post("/{version}/promote", response_model=ModelDetails, responses=documented(404, 409), summary="Make a version live")
@@ -85,6 +79,15 @@ def reject(context: ContextDep, caller: Admin, version: Version, given: Decision
     with context.database.write() as session, _as_conflict():
         _known(session, version)
         return _details(session, registry.reject(session, version, caller.who, given.reason))
+
+
+@router.post("/{version}/rollback", response_model=ModelDetails, responses=documented(404, 409), summary="Go back from a version")
+def rollback(context: ContextDep, caller: Admin, version: Version, given: Rollback) -> ModelDetails:
+    """From the version that is live, to the one that was before it. Named, so that a repeated request goes back no further."""
+    with context.database.write() as session, _as_conflict():
+        for each in filter(None, (version, given.to)):
+            _known(session, each)
+        return _details(session, registry.rollback(session, caller.who, given.reason, given.to, from_version=version))
 
 
 def _known(session: Session, version: str) -> ModelVersion:

@@ -7,9 +7,10 @@ import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from storage.telemetry import REGISTRY
+from web import examples
 from web.access import Reader
 from web.context import ContextDep
 from web.problems import documented
@@ -21,10 +22,13 @@ _TEMPLATES: Final = Path(__file__).parents[1] / "templates"
 _PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+_METRICS: Final[dict[int | str, Any]] = {200: {"content": {"text/plain": {"example": examples.METRICS}}}}
 
 
 class Wellness(BaseModel):
     """Whether all is well, and which parts are; why not is for the log and the telemetry port."""
+
+    model_config = ConfigDict(json_schema_extra={"example": examples.WELLNESS})
 
     ok: bool
     parts: dict[str, bool]
@@ -42,7 +46,11 @@ def readyz(context: ContextDep) -> Response:
     return _wellness(*context.health.ready())
 
 
-@router.get("/metrics", response_class=Response, responses=documented() | {200: {"content": {"text/plain": {}}}})
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses=documented() | _METRICS,
+)
 def metrics(_caller: Reader) -> Response:
     """For Prometheus, with an API key that may read."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)

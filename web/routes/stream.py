@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from schemas.errors import ServiceError, TooBusy
 from schemas.states import Verdict
 from storage import feed, queries
+from web import examples
 from web.access import Reader
 from web.context import Context, ContextDep
 from web.problems import documented
@@ -38,7 +39,7 @@ def _seat(context: ContextDep, _caller: Reader) -> Iterator[None]:
 @router.get(
     "/stream",
     response_class=EventSourceResponse,
-    responses=documented(),
+    responses=documented() | {200: {"content": {"text/event-stream": {"example": examples.EVENT}}}},
     summary="Results as they come",
     dependencies=[Depends(_seat, scope="request")],
 )
