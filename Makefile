@@ -27,6 +27,7 @@ demo: $(BASE)/installed ## Install, audit samples/pictures, write masks, overlay
 
 test: $(FULL)/installed ## Everything: linters, types, import rules, all tests against real servers
 	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory browser
 	$(FULL)/bin/python -m pytest
 
 check: $(FULL)/installed ## Linters, types, import rules and the tests that take seconds
@@ -42,6 +43,10 @@ lint:
 
 bench: $(FULL)/installed ## Throughput of engine, pipeline and the naive way, as ratios
 	$(FULL)/bin/python -m benchmarks.throughput
+
+.PHONY: browser
+browser: $(FULL)/installed ## Have a Chromium for the browser tests: the machine's, Debian's, or Playwright's own
+	sh .ci/have_chromium.sh $(FULL)/bin/python
 
 page: ## Bundle the review page's scripts and styles (npm from the PATH, or from a Python wheel)
 	@command -v npm >/dev/null || test -d $(BASE) || $(PYTHON) -m venv $(BASE)

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -17,64 +17,16 @@ from sqlmodel import select
 
 from cli.children import Child
 from schemas.settings import BlobSettings, Settings
-from schemas.states import JobState, Scope, Verdict
+from schemas.states import JobState, Verdict
 from schemas.tables import AuditJob, AuditResult, now
-from storage import api_keys
 from storage.blobs import open_blob_store, picture_key
-from storage.database import Database
-from tests.local_servers import free_ports
 from tests.pictures import picture_bytes
 from tests.waiting import wait_for
+from tests.web.process import ROOT, Web
 from web.client import TamperwatchClient
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 MB = 1_000_000
-
-
-class Web:
-    """`tamperwatch web` as a process, and a key to it that may do everything."""
-
-    def __init__(self, folder: Path, database_url: str, variables: Mapping[str, str]) -> None:
-        (self.port,) = free_ports(1)
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.database = Database(database_url)
-        with self.database.write() as session:
-            self.token = api_keys.create(session, "tests", [Scope.ADMIN], requests_per_minute=0).token
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("TAMPERWATCH_")} | {
-            "PYTHONPATH": str(ROOT),
-            "TAMPERWATCH_DATABASE_URL": database_url,
-            "TAMPERWATCH_TELEMETRY__LOG_FORMAT": "json",
-            **{f"TAMPERWATCH_{name}": value for name, value in variables.items()},
-        }
-        self.log = folder / "web.log"
-        self.process = Child("web", [sys.executable, "-m", "cli.main", "web", "--port", str(self.port)], self.log, self.env)
-        self.headers = {"Authorization": f"Bearer {self.token}"}
-        wait_for(self._ready, f"answer: {self.process.log_tail()}", 60)
-
-    def _ready(self) -> bool:
-        assert self.process.running, self.process.log_tail()
-        try:
-            return httpx2.get(f"{self.address}/readyz", timeout=5).status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    def add_result(self, source: str) -> int:
-        with self.database.write() as session:
-            job = AuditJob(source=source, sha256="0" * 64, state=JobState.DONE, finished_at=now())
-            session.add(job)
-            session.flush()
-            result = AuditResult(
-                job_id=job.id, model_version="v", score=0.9, verdict=Verdict.FLAG, area=0, mask_png=b"", width_px=1, height_px=1,
-                latency_ms=1,
-            )  # fmt: skip
-            session.add(result)
-            session.flush()
-            return result.id or 0
-
-    def close(self) -> None:
-        self.process.stop(20)
-        self.database.close()
 
 
 @pytest.fixture
@@ -101,6 +53,20 @@ def small(tmp_path: Path, sqlite_url: str) -> Iterator[Web]:
     web = Web(tmp_path, sqlite_url, {"BLOBS__DIRECTORY": str(tmp_path / "blobs"), "BROKER_URL": "redis://127.0.0.1:1/0"})
     yield web
     web.close()
+
+
+def add_result(web: Web, source: str) -> int:
+    with web.database.write() as session:
+        job = AuditJob(source=source, sha256="0" * 64, state=JobState.DONE, finished_at=now())
+        session.add(job)
+        session.flush()
+        result = AuditResult(
+            job_id=job.id, model_version="v", score=0.9, verdict=Verdict.FLAG, area=0, mask_png=b"", width_px=1, height_px=1,
+            latency_ms=1,
+        )  # fmt: skip
+        session.add(result)
+        session.flush()
+        return result.id or 0
 
 
 def events(lines: Iterator[str], count: int) -> list[tuple[str, dict[str, object]]]:
@@ -148,7 +114,7 @@ def test_from_the_client_to_the_stores(
 
 
 def _with_result(web: Web, job_id: object) -> int:
-    number = web.add_result("x")
+    number = add_result(web, "x")
     with web.database.write() as session:
         result = session.get(AuditResult, number)
         assert result is not None
@@ -183,16 +149,16 @@ def test_from_a_picture_to_its_mask_with_a_worker(tmp_path: Path, sqlite_url: st
 
 
 def test_a_stream_goes_on_where_it_was_cut(production: Web) -> None:
-    url, numbers = f"{production.address}/v1/results/stream", [production.add_result("1.jpg")]
+    url, numbers = f"{production.address}/v1/results/stream", [add_result(production, "1.jpg")]
     with httpx2.stream("GET", f"{url}?cursor=0", headers=production.headers, timeout=30) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = answer.iter_lines()
         assert [each[0] for each in events(lines, 1)] == [str(numbers[0])]
-        numbers.append(production.add_result("2.jpg"))
+        numbers.append(add_result(production, "2.jpg"))
         ((last, data),) = events(lines, 1)
         assert (last, data["image"]) == (str(numbers[1]), "2.jpg")
-    numbers.append(production.add_result("3.jpg"))
-    numbers.append(production.add_result("4.jpg"))
+    numbers.append(add_result(production, "3.jpg"))
+    numbers.append(add_result(production, "4.jpg"))
     resumed = {**production.headers, "Last-Event-ID": last}
     with httpx2.stream("GET", url, headers=resumed, timeout=30) as answer:
         assert [each[0] for each in events(answer.iter_lines(), 2)] == [str(number) for number in numbers[2:]]
