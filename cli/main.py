@@ -10,6 +10,7 @@ import typer
 from cli import (
     annotate,
     audit,
+    audit_log,
     beat,
     check,
     doctor,
@@ -29,6 +30,7 @@ from cli import (
     submit,
     train,
     trainer,
+    users,
     web,
     webhooks,
     worker,
@@ -73,8 +75,10 @@ app.command(rich_help_panel=_ROLES)(web.web)
 app.command(rich_help_panel=_ROLES)(beat.beat)
 app.command(rich_help_panel=_ROLES)(trainer.trainer)
 app.command(rich_help_panel=_ROLES)(migrate.migrate)
+app.add_typer(users.app, name="users", rich_help_panel=_ROLES)
 app.add_typer(keys.app, name="keys", rich_help_panel=_ROLES)
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel=_ROLES)
+app.add_typer(audit_log.app, name="audit-log", rich_help_panel=_ROLES)
 
 
 def _show_version(wanted: bool) -> None:

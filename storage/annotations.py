@@ -131,7 +131,7 @@ def _added(session: Session, row: BoxAnnotation) -> BoxAnnotation:
     what = {"kind": row.kind.value, "boxes": row.boxes, "note": row.note, "origin": row.origin.value, "replaces": row.replaces}
     undone = row.kind is AnnotationKind.RETRACTED
     action = "annotation.undo" if undone else "annotation.add"
-    audit_log.append(session, row.annotator, action, f"picture {row.sha256}", annotation=row.id, result=row.result_id, **what)
+    audit_log.append(session, row.annotator, action, f"picture {row.sha256}", row=row.id, result=row.result_id, **what)
     return row
 
 

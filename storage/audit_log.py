@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import event, insert
+from sqlalchemy.orm import SessionTransaction
 from sqlmodel import Session, col, select
 
 from schemas.people_tables import LogEntry
@@ -64,11 +65,13 @@ def append(session: Session, who: str, action: str, subject: str, **details: Any
     """
     # A savepoint's end is not the transaction's.
     assert not session.in_nested_transaction()
+    if not session.in_transaction():
+        session.begin()  # or a rollback before the first statement would not be told to `_forget`
     pending = session.info.get(_PENDING)
     if pending is None:
         pending = session.info[_PENDING] = []
         event.listen(session, "before_commit", _write)
-        event.listen(session, "after_rollback", lambda ended: ended.info[_PENDING].clear())
+        event.listen(session, "after_soft_rollback", _forget)
     pending.append({"at": now(), "who": who, "action": action, "subject": subject, "details": details})
 
 
@@ -144,6 +147,12 @@ def _write(session: Session) -> None:
         rows.append(row)
     session.connection().execute(insert(LogEntry), rows)
     pending.clear()
+
+
+def _forget(session: Session, ended: SessionTransaction) -> None:
+    """A transaction that did not commit decided nothing; of a savepoint's end the others know nothing."""
+    if not ended.nested:
+        session.info[_PENDING].clear()
 
 
 def _values(entry: LogEntry) -> dict[str, Any]:

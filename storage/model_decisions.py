@@ -50,7 +50,7 @@ def record(session: Session, version: str, action: ModelAction, from_version: st
         row.who,
         f"model.{action.value}",
         f"model {version}",
-        decision=row.id,
+        row=row.id,
         reason=row.reason,
         from_version=from_version,
         run=None if row.run_id is None else str(row.run_id),

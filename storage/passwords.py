@@ -32,14 +32,14 @@ def hashed(password: str, name: str) -> str:
     if problem := _problem(password, name):
         raise InvalidInput(problem)
     with _AT_ONCE:
-        return _HASHER.hash(_normal(password))
+        return _HASHER.hash(_bytes(password))
 
 
 def fits(password_hash: str | None, password: str) -> bool:
     """Whether a password has this hash. Without a hash the same work is done, so that nobody learns from the time it takes."""
     with _AT_ONCE:
         try:
-            return _HASHER.verify(password_hash or _nobodys(), _normal(password[:_LONGEST])) and password_hash is not None
+            return _HASHER.verify(password_hash or _nobodys(), _bytes(password)) and password_hash is not None
         except (VerificationError, InvalidHashError):
             return False
 
@@ -52,7 +52,7 @@ def is_outdated(password_hash: str) -> bool:
 def rehashed(password: str) -> str:
     """The hash of a password that is in use already, whatever today's rules say of it."""
     with _AT_ONCE:
-        return _HASHER.hash(_normal(password[:_LONGEST]))
+        return _HASHER.hash(_bytes(password))
 
 
 @functools.cache
@@ -78,3 +78,8 @@ def _problem(password: str, name: str) -> str | None:
 def _normal(text: str) -> str:
     """The same characters however a keyboard composes them (RFC 8265, 4.2.2)."""
     return unicodedata.normalize("NFC", text)
+
+
+def _bytes(password: str) -> bytes:
+    """What is hashed. A form may hold what is no text; it is a wrong password like any other."""
+    return _normal(password[:_LONGEST]).encode("utf-8", "surrogatepass")

@@ -1,6 +1,5 @@
 """Who may use the pages, and as what. Callers bring the session; every change is logged in the same transaction."""
 
-import re
 import secrets
 import unicodedata
 from typing import Final
@@ -16,8 +15,8 @@ from storage import audit_log, sessions
 from storage.turns import take_turns
 
 _LONGEST_NAME: Final = 64
-# Letters of any script; nothing that markup, paths or "key/person" could mistake for its own.
-_NAME: Final = re.compile(r"\w[\w .'@-]*")
+# Nothing that markup, paths or "key/person" could mistake for its own.
+_SIGNS: Final = " .'_@-"
 NAMES: Final = "names"
 """The turn of whoever gives a person or a key its name: no two of them may have the same."""
 
@@ -33,7 +32,7 @@ def add(session: Session, name: str, role: Role, by: str, password_hash: str | N
         InvalidInput: a name that is taken or cannot be one.
     """
     name = unicodedata.normalize("NFC", name.strip())
-    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+    if not _is_name(name):
         raise InvalidInput(
             f"a person's name has 1 to {_LONGEST_NAME} letters, digits, spaces and . ' _ @ -, and begins with a letter"
         )
@@ -54,6 +53,8 @@ def add(session: Session, name: str, role: Role, by: str, password_hash: str | N
 
 def find(session: Session, name: str) -> PageUser | None:
     """The person of a name, as it stands now, whatever this session read before."""
+    if not _is_name(unicodedata.normalize("NFC", name.strip())):
+        return None
     query = select(PageUser).where(PageUser.login == login_of(name))
     return session.exec(query.execution_options(populate_existing=True)).one_or_none()
 
@@ -109,6 +110,13 @@ def set_disabled(session: Session, row: PageUser, disabled: bool, by: str) -> No
 def subject_of(row: PageUser) -> str:
     """How the log names a person."""
     return f"person {row.name}"
+
+
+def _is_name(text: str) -> bool:
+    """Letters of any script with their marks, digits and a few signs; a letter or digit first."""
+    kinds = [unicodedata.category(each)[0] for each in text]
+    fits = all(kind in "LMN" or each in _SIGNS for kind, each in zip(kinds, text, strict=True))
+    return 0 < len(text) <= _LONGEST_NAME and kinds[0] in "LN" and fits
 
 
 def login_of(name: str) -> str:

@@ -84,7 +84,7 @@ def add_review(
         reviewer,
         "review.add",
         f"result {result_id}",
-        review=row.id,
+        row=row.id,
         picture=picture.sha256,
         decision=decision.value,
         note=note,

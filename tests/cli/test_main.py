@@ -34,6 +34,7 @@ def test_the_verbs_of_this_release() -> None:
         *("audit", "check", "doctor", "evaluate", "export", "migrate", "models", "purge", "results", "retry", "status", "submit"),
         *(
             "annotate",
+            "audit-log",
             "beat",
             "keys",
             "pseudo-masks",
@@ -42,6 +43,7 @@ def test_the_verbs_of_this_release() -> None:
             "similar",
             "train",
             "trainer",
+            "users",
             "web",
             "webhooks",
             "worker",
