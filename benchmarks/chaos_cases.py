@@ -43,17 +43,21 @@ CASES: dict[str, Case] = {
         ),
         overlapping=True,
     ),
+    "worker_at_work": Case((faults.worker_killed_decoding, faults.worker_killed_predicting), site={"handled": True}),
     "zombie": Case((faults.zombie,)),
     "zombie_in_transaction": Case((faults.zombie_in_transaction,)),
-    "clock": Case((faults.clock_jumps,), site={"clocks": True}),
+    "clock": Case((faults.clock_jumps,), site={"handled": True}),
     # Two deaths in company before it is suspected, and one alone.
     "poison": Case((faults.poison,), site={"max_attempts": 3}),
     "redis": Case(
         (outages.redis_restarted, outages.redis_wiped, outages.redis_replaced, outages.redis_full, outages.redis_hangs)
     ),
-    "messages": Case((outages.messages_doubled, outages.malformed_messages, faults.model_swapped)),
+    "messages": Case(
+        (outages.messages_doubled, outages.one_job_in_many_messages, outages.malformed_messages, faults.model_swapped)
+    ),
     "postgres": Case((outages.postgres_restarted, outages.postgres_backends_killed, outages.postgres_read_only)),
     "s3": Case((outages.s3_away, outages.s3_slow)),
+    "disk_full": Case((outages.redis_disk_full, outages.s3_disk_full, outages.postgres_disk_full)),
     "directory": Case((outages.directory_broken,), site={"blobs": "directory"}),
 }
 # What strikes the common site, each in no need of anything special.

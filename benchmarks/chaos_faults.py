@@ -47,6 +47,16 @@ def worker_killed_fetching(run: Run) -> Steps:
     signal_to(run.site.servers.weed, signal.SIGCONT)
 
 
+def worker_killed_decoding(run: Run) -> Steps:
+    """kill -9 while it decodes, with the bytes in hand."""
+    yield from _killed_in_stage(run, "decode")
+
+
+def worker_killed_predicting(run: Run) -> Steps:
+    """kill -9 while pictures wait for the network's answer."""
+    yield from _killed_in_stage(run, "predict")
+
+
 def worker_killed_storing(run: Run) -> Steps:
     """kill -9 in the transaction that stores results, before it is committed."""
     yield from _killed_at_brake(run, "ending")
@@ -198,6 +208,14 @@ def _killed_at_brake(run: Run, stage: str) -> Steps:
     with Brake(run.site.database.url, stage) as brake:
         slot = yield from _first_stopped(run, brake)
         _kill(run, slot, stage)
+
+
+def _killed_in_stage(run: Run, stage: str) -> Steps:
+    slot = _picked(run)
+    run.site.stop_in(slot, stage)
+    yield Until(lambda: run.site.stopped_in_stage(slot), _STAGE_WAIT_S)
+    _kill(run, slot, f"in {stage}" if run.site.stopped_in_stage(slot) else f"before it came to {stage}")
+    run.site.stop_in(slot, "")
 
 
 def _first_stopped(run: Run, brake: Brake) -> Generator[Until, None, Slot]:

@@ -2,17 +2,24 @@
 
 import json
 import os
+import resource
 import signal
 import time
+from collections.abc import Generator
 
 from sqlmodel import col, select
 
+from benchmarks import chaos_witness
 from benchmarks.chaos_run import REDIS_LIMIT_S, Run, Steps, Until
-from benchmarks.chaos_servers import signal_to
+from benchmarks.chaos_servers import limit_file_size, signal_to
+from benchmarks.chaos_witness import Brake
+from cli.children import Child
 from schemas.states import AuditQueue
 from schemas.tables import AuditJob
 from workers.app import send_audits
 from workers.sweeper import message_of
+
+_STAGE_WAIT_S = 12.0
 
 
 def directory_broken(run: Run) -> Steps:
@@ -58,6 +65,32 @@ def redis_full(run: Run) -> Steps:
         yield seconds
         client.config_set("maxmemory", "0")
     yield from run.probe("redis full", began_at, None)
+
+
+def redis_disk_full(run: Run) -> Steps:
+    """Its append-only file cannot grow: Redis refuses every command that would change something, popping among them."""
+    began_at = yield from _disk_full(run, run.site.servers.redis, "Redis")
+    yield from run.probe("the disk of Redis full", began_at, None)
+
+
+def s3_disk_full(run: Run) -> Steps:
+    """No file of the S3 server can grow: pictures are read, and none is stored. Its index needs a restart afterwards."""
+    weed = run.site.servers.weed
+    began_at = yield from _disk_full(run, weed, "S3")
+    signal_to(weed, signal.SIGKILL)
+    yield Until(lambda: not weed.running, 10)
+    weed.revive()
+    yield from run.probe("the disk of S3 full", began_at, None)
+
+
+def postgres_disk_full(run: Run) -> Steps:
+    """Every change of a job or result ends with what PostgreSQL says where its disk is full (class 53100)."""
+    began_at, seconds = time.time(), run.rng.uniform(2, 6)
+    run.note(f"PostgreSQL's disk is full for {seconds:.1f} s")
+    run.site.execute(*chaos_witness.FULL)
+    yield seconds
+    run.site.execute(*chaos_witness.ROOM_AGAIN)
+    yield from run.probe("PostgreSQL's disk full", began_at, None)
 
 
 def redis_hangs(run: Run) -> Steps:
@@ -134,6 +167,21 @@ def s3_slow(run: Run) -> Steps:
     yield from run.probe("s3 slow", began_at, None)
 
 
+def one_job_in_many_messages(run: Run) -> Steps:
+    """A job's message many times over while one worker is about to store its results: the other must leave it alone."""
+    name, copies = f"copied-{run.rng.getrandbits(32)}.jpg", run.rng.randrange(4, 12)
+    job_id = run.producer.probe(name, run.rng.getrandbits(32))
+    with Brake(run.site.database.url, "ending", job_id) as brake:
+        yield Until(brake.stopped, _STAGE_WAIT_S)
+        with run.site.read() as session:
+            job = session.get(AuditJob, job_id)
+            copied = [message_of(job)] * copies if job is not None else []
+        send_audits(run.site.app, copied)
+        run.note(f"{len(copied)} more messages for {name}, which {', '.join(brake.stopped()) or 'nobody'} is about to store")
+        yield run.rng.uniform(0.5, 2)
+    yield from run.probe("one job in many messages", time.time(), None)
+
+
 def messages_doubled(run: Run) -> Steps:
     """Copies of messages that wait, new messages for jobs in any state, and all of them in another order."""
     with run.site.redis() as client:
@@ -165,6 +213,16 @@ def malformed_messages(run: Run) -> Steps:
             client.lpush(queue.celery_name, *run.rng.sample(wrong, len(wrong)))
     run.note(f"{len(wrong)} malformed entries on each queue")
     yield from run.probe("malformed messages", time.time(), None)
+
+
+def _disk_full(run: Run, server: Child, name: str) -> Generator[float, None, float]:
+    """By the limit on the size of files, which no write gets past; what is read is not touched. Returns when it began."""
+    began_at, seconds = time.time(), run.rng.uniform(2, 6)
+    run.note(f"the disk of {name} is full for {seconds:.1f} s")
+    limit_file_size(server, 1)
+    yield seconds
+    limit_file_size(server, resource.RLIM_INFINITY)
+    return began_at
 
 
 def _redis_down(run: Run, number: signal.Signals, name: str, wiped: bool) -> Steps:

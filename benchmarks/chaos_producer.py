@@ -78,12 +78,14 @@ class Producer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the stream, and submit once more what was refused because the blob store went away in the midst of a batch."""
+        """End the stream, and submit again what was refused because the blob store went away in the midst of a batch."""
         self._stopping.set()
         self._thread.join()
         for files, submission in self._batches:
-            if self._patiently(functools.partial(self._turned_away, submission)):
+            # More than once: the store may not be back yet.
+            while self._patiently(functools.partial(self._turned_away, submission)):
                 self._patiently(functools.partial(self._submit, files, submission))
+                time.sleep(_PAUSE_S)
 
     def send_forgotten(self) -> int:
         """Send messages again that Redis forgot before a worker had made their row: only their sender can know of them."""
@@ -135,9 +137,11 @@ class Producer:
 
     def _drawn(self, number: int) -> tuple[list[SourceFile], Submission]:
         files, profiles = [], self._rng.choice(((), (), (), ("wechat",)))
+        # One broken picture in each batch, so that whatever strikes also strikes among their neighbours; now and then more.
+        broken = self._rng.randrange(self._batch)
         for index in range(self._batch):
             seed = number * self._batch + index
-            if self._rng.random() < 0.12:
+            if index == broken or self._rng.random() < 0.05:
                 kind, make, code = self._rng.choice(_BROKEN)
                 name, data, wanted = f"{kind}-{seed}.jpg", make(seed), Expected(codes=frozenset({code}))
             else:

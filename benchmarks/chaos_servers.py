@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -36,6 +38,8 @@ class Servers:
         for child in (self.redis, self.postgres, self.weed):
             signal_to(child, signal.SIGCONT)
             child.revive()
+        for child in (self.redis, self.weed):
+            limit_file_size(child, resource.RLIM_INFINITY)
         with Redis.from_url(self.redis_url, retry=Retry(ConstantBackoff(0.1), 100)) as client:
             client.client_unpause()
             client.config_set("maxmemory", "0")
@@ -59,6 +63,14 @@ def chaos_servers(folder: Path) -> Iterator[Servers]:
         s3 = S3Server(*address)
         wait_for(lambda: takes_puts(s3), "accepted put from S3", 60)
         yield Servers(redis_url, postgres_url, s3, redis, postgres, weed, folder)
+
+
+def limit_file_size(child: Child, limit_bytes: int) -> None:
+    """Let a process write no file beyond this size, if it still runs. The hard limit stays, so that it can be lifted again."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(child.pid)
+        _, most = process.rlimit(psutil.RLIMIT_FSIZE)
+        process.rlimit(psutil.RLIMIT_FSIZE, (limit_bytes, most))
 
 
 def signal_to(child: Child | None, number: signal.Signals) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
-from benchmarks import chaos_witness
+from benchmarks import chaos_witness, chaos_worker
 from benchmarks.chaos_servers import Servers, signal_to
 from cli.children import Child
 from cli.stack import environment_of
@@ -73,7 +73,7 @@ class Site:
         servers: Servers,
         folder: Path,
         blobs: Literal["minio", "directory"] = "minio",
-        clocks: bool = False,
+        handled: bool = False,
         max_attempts: int = 50,
     ) -> None:
         """Prepare; nothing runs before the `with` block.
@@ -82,13 +82,13 @@ class Site:
             servers: used by one site at a time, for Redis is emptied.
             folder: takes logs, and the directory of blobs.
             blobs: where the pictures' bytes lie.
-            clocks: whether the workers' clocks can be set.
+            handled: whether the workers' clocks can be set, and the workers stopped inside a stage.
             max_attempts: many by default: how often a service is away is drawn, and no picture may end for that.
         """
         self.servers = servers
         self.folder = folder
         self.max_attempts = max_attempts
-        worker = ["benchmarks.chaos_worker"] if clocks else ["cli.main", "worker"]
+        worker = ["benchmarks.chaos_worker"] if handled else ["cli.main", "worker"]
         self.slots = [Slot(number, [sys.executable, "-m", *worker]) for number in range(1, _WORKERS + 1)]
         self.own_deaths: list[str] = []
         self._exit = ExitStack()
@@ -169,11 +169,16 @@ class Site:
 
     def set_clock(self, slot: Slot, off_s: float) -> None:
         """Set the clock of the workers in this place."""
-        file = self._clock(slot)
-        new = file.with_suffix(".new")
-        new.write_text(str(off_s), encoding="utf-8")
-        # At once: the worker reads it all the time.
-        new.replace(file)
+        self._tell(slot, chaos_worker.CLOCK, str(off_s))
+
+    def stop_in(self, slot: Slot, stage: str) -> None:
+        """Let the workers in this place stop for ever in a stage; an empty name lets those that come pass again."""
+        (self._handles(slot) / chaos_worker.REACHED).unlink(missing_ok=True)
+        self._tell(slot, chaos_worker.STAGE, stage)
+
+    def stopped_in_stage(self, slot: Slot) -> bool:
+        """Whether a thread of the worker in this place has come to its stage."""
+        return (self._handles(slot) / chaos_worker.REACHED).exists()
 
     def promote_copy(self) -> str:
         """Make a copy of the packaged student live, under a version of its own, and return that version."""
@@ -186,8 +191,16 @@ class Site:
             registry.promote(session, card.version, "chaos", "a swap")
         return card.version
 
-    def _clock(self, slot: Slot) -> Path:
-        return self.folder / f"clock-{slot.number}"
+    def _handles(self, slot: Slot) -> Path:
+        return self.folder / f"handles-{slot.number}"
+
+    def _tell(self, slot: Slot, name: str, value: str) -> None:
+        folder = self._handles(slot)
+        folder.mkdir(exist_ok=True)
+        new = folder / f"{name}.new"
+        new.write_text(value, encoding="utf-8")
+        # At once: the worker reads it all the time.
+        new.replace(folder / name)
 
     def _start(self) -> None:
         self.database = Database(self._exit.enter_context(new_postgres_database(self.servers.postgres_url)))
@@ -208,7 +221,7 @@ class Site:
         slot.starts += 1
         slot.started_at = time.time()
         log = self.folder / f"{slot.signature}.log"
-        env = self.environment(slot.signature) | {"CHAOS_CLOCK": str(self._clock(slot))}
+        env = self.environment(slot.signature) | {"CHAOS_FOLDER": str(self._handles(slot))}
         slot.child = Child(slot.signature, slot.argv, log, env)
 
     def _stop_workers(self) -> None:

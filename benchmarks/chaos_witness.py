@@ -50,6 +50,15 @@ BEGIN
 END $$ LANGUAGE plpgsql;
 CREATE TRIGGER chaos AFTER INSERT OR UPDATE OR DELETE ON audit_result FOR EACH ROW EXECUTE FUNCTION chaos_result_changed();
 """.replace("LOCK", str(_BRAKE_LOCK))
+_FULL_TABLES = ("audit_job", "audit_result")
+FULL = (
+    """CREATE OR REPLACE FUNCTION chaos_full() RETURNS trigger AS $$
+BEGIN RAISE 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$ LANGUAGE plpgsql""",
+    *(f"CREATE TRIGGER chaos_full BEFORE INSERT OR UPDATE ON {table} EXECUTE FUNCTION chaos_full()" for table in _FULL_TABLES),
+)
+"""What makes PostgreSQL answer as it does where no table can grow…"""
+ROOM_AGAIN = tuple(f"DROP TRIGGER IF EXISTS chaos_full ON {table}" for table in _FULL_TABLES)
+"""…and what ends that."""
 _ENDED = frozenset(state.value for state in JobState if state.ended)
 
 

@@ -18,11 +18,14 @@ from model.card import builtin_directory
 _POLL_S = 0.2
 
 
-def naive_rate(paths: Sequence[Path], folder: Path, processes: int, engine: str = "torch", app: str = "naive") -> float:
+def naive_rate(
+    paths: Sequence[Path], folder: Path, processes: int, student: Path | None = None, engine: str = "torch", app: str = "naive"
+) -> float:
     """Images/s of `benchmarks.<app>` with this engine; 1 process takes all cores, more share them.
 
     Args:
         folder: made here; keeps queue, results and logs.
+        student: folder of the student; the shipped one if left out.
         app: a module of this package with a Celery app and a task `<app>.audit` that takes a path.
     """
     folder.mkdir(parents=True)
@@ -30,7 +33,7 @@ def naive_rate(paths: Sequence[Path], folder: Path, processes: int, engine: str 
     environment = os.environ | {
         "NAIVE_BROKER": f"redis+socket://{socket}",
         "NAIVE_DATABASE": str(folder / "results.db"),
-        "NAIVE_STUDENT": str(builtin_directory()),
+        "NAIVE_STUDENT": str(student or builtin_directory()),
         "NAIVE_ENGINE": engine,
         "NAIVE_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
     }

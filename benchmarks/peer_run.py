@@ -15,7 +15,6 @@ from pathlib import Path
 
 from benchmarks.naive_run import steady_rate, stored_times_s
 from cli.children import Child
-from model.card import builtin_directory
 from tests.local_servers import free_ports
 
 _CLIENTS = 64
@@ -23,12 +22,12 @@ _START_S = 120.0
 _POLL_S = 0.2
 
 
-def litserve_rate(paths: Sequence[Path], folder: Path, workers: int) -> float:
+def litserve_rate(paths: Sequence[Path], folder: Path, workers: int, student: Path) -> float:
     """Images/s of LitServe with this many worker processes, asked by 64 clients that each wait for their answer."""
     folder.mkdir(parents=True)
     (port,) = free_ports(1)
     argv = [sys.executable, "-m", "benchmarks.litserve_app", str(port), str(workers)]
-    server = Child("litserve", argv, folder / "server.log", _environment(folder, workers))
+    server = Child("litserve", argv, folder / "server.log", _environment(folder, workers, student))
     try:
         _wait_for_http(server, port)
         remaining, gate = iter(paths), threading.Lock()
@@ -43,25 +42,25 @@ def litserve_rate(paths: Sequence[Path], folder: Path, workers: int) -> float:
         server.stop(grace_s=10)
 
 
-def ray_rate(paths: Sequence[Path], folder: Path, replicas: int) -> float:
+def ray_rate(paths: Sequence[Path], folder: Path, replicas: int, student: Path) -> float:
     """Images/s of Ray Serve with this many replicas."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
     for path in paths:
         (pictures / path.name).symlink_to(path.resolve())
     argv = [sys.executable, "-m", "benchmarks.ray_app", str(pictures), str(replicas)]
-    done = subprocess.run(argv, env=_environment(folder, replicas), capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env=_environment(folder, replicas, student), capture_output=True, text=True, check=False)
     times_s = stored_times_s(folder / "results.db")
     if done.returncode or len(times_s) != len(paths):
         sys.exit(f"Ray Serve failed after {len(times_s)} of {len(paths)} pictures:\n{done.stderr[-2000:]}")
     return steady_rate(times_s)
 
 
-def _environment(folder: Path, processes: int) -> Mapping[str, str]:
+def _environment(folder: Path, processes: int, student: Path) -> Mapping[str, str]:
     own = str(Path(__file__).resolve().parent.parent)
     return os.environ | {
         "NAIVE_DATABASE": str(folder / "results.db"),
-        "NAIVE_STUDENT": str(builtin_directory()),
+        "NAIVE_STUDENT": str(student),
         "NAIVE_ENGINE": "openvino",
         "NAIVE_THREADS": str(max(1, (os.cpu_count() or 1) // processes)),
         "PYTHONPATH": os.pathsep.join(filter(None, (own, os.environ.get("PYTHONPATH")))),

@@ -1,6 +1,7 @@
 """Ours beside other ways to serve the same student on the same files, in one run on one machine.
 
-    python -m benchmarks.peers [--count 2000] [--ours 2000] [--megapixels 0.1 1.0] [--rounds 1] [--peers litserve …] [--json FILE]
+    python -m benchmarks.peers [--count 2000] [--ours 2000] [--megapixels 0.1 1.0] [--rounds 1] [--peers litserve …]
+        [--input-size N] [--json FILE]
 
 ours                our worker in the embedded stack, answers from the store and second looks off
 naive (torch)       one Celery task a picture, torch eager, batch of one, one commit a result
@@ -15,6 +16,7 @@ not installed is named with the command that installs it.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -29,9 +31,13 @@ from benchmarks.naive_run import naive_rate
 from benchmarks.ours import OurStack, bench_settings
 from benchmarks.peer_run import litserve_rate, ray_rate
 from benchmarks.pictures import SAMPLES, write_jpegs
+from benchmarks.small_student import make_live, small_student
 from cli.stack import EmbeddedStack
+from model.card import builtin_directory
+from storage import migrations
+from storage.database import Database
 
-Run = Callable[[Sequence[Path], Path, int], float]
+Run = Callable[[Sequence[Path], Path, int, Path], float]
 _TRIAL = 120
 
 
@@ -79,8 +85,9 @@ def main() -> None:
     for megapixels in options.megapixels:
         with tempfile.TemporaryDirectory(prefix="tamperwatch-peers-") as name:
             folder = Path(name)
+            student = small_student(folder / "student", options.input_size) if options.input_size else builtin_directory()
             paths = write_jpegs(options.pictures, folder / "pictures", max(options.count, options.ours), megapixels)
-            lines += compared(paths, options, installed, megapixels, folder)
+            lines += compared(paths, options, installed, megapixels, student, folder)
         _print_table(lines, megapixels)
     for peer in wanted:
         if peer not in installed:
@@ -90,31 +97,38 @@ def main() -> None:
 
 
 def compared(
-    paths: Sequence[Path], options: argparse.Namespace, peers: Sequence[Peer], megapixels: float, folder: Path
+    paths: Sequence[Path], options: argparse.Namespace, peers: Sequence[Peer], megapixels: float, student: Path, folder: Path
 ) -> Iterator[Line]:
     """Every way on pictures of one size, in turn, round after round."""
     few = paths[: options.count]
-    best = {peer.name: _faster(peer, few[:_TRIAL], folder) for peer in peers}
+    best = {peer.name: _faster(peer, few[:_TRIAL], student, folder) for peer in peers}
     rates: dict[str, list[float]] = {name: [] for name in ("ours", *best)}
     for number in range(options.rounds):
-        rates["ours"].append(_ours(paths[: options.ours], folder / f"ours-{number}"))
+        rates["ours"].append(_ours(paths[: options.ours], student, folder / f"ours-{number}"))
         for peer in peers:
-            rates[peer.name].append(peer.run(few, folder / f"{peer.module}-{peer.name}-{number}", best[peer.name]))
+            rates[peer.name].append(peer.run(few, folder / f"{peer.module}-{peer.name}-{number}", best[peer.name], student))
             print(f"  {megapixels:g} megapixels, {peer.name}: {rates[peer.name][-1]:.1f} img/s", flush=True)
     yield Line(megapixels, "ours", 1, min(options.ours, len(paths)), rates["ours"])
     for name, processes in best.items():
         yield Line(megapixels, name, processes, len(few), rates[name])
 
 
-def _ours(paths: Sequence[Path], folder: Path) -> float:
-    with EmbeddedStack(folder, bench_settings()) as stack:
+def _ours(paths: Sequence[Path], student: Path, folder: Path) -> float:
+    settings = bench_settings()
+    if student != builtin_directory():
+        # Before the stack makes the shipped one live, and loads it.
+        folder.mkdir(parents=True)
+        with contextlib.closing(Database(f"sqlite:///{folder.resolve() / 'tamperwatch.db'}")) as database:
+            migrations.upgrade(database)
+            make_live(student, database)
+    with EmbeddedStack(folder, settings) as stack:
         return OurStack(stack).under_load(paths).rate
 
 
-def _faster(peer: Peer, paths: Sequence[Path], folder: Path) -> int:
+def _faster(peer: Peer, paths: Sequence[Path], student: Path, folder: Path) -> int:
     """How many processes suit this way."""
     ways = sorted({1, os.cpu_count() or 1})
-    return max(ways, key=lambda processes: peer.run(paths, folder / f"trial-{peer.name}-{processes}", processes))
+    return max(ways, key=lambda processes: peer.run(paths, folder / f"trial-{peer.name}-{processes}", processes, student))
 
 
 def _print_table(lines: Sequence[Line], megapixels: float) -> None:
@@ -137,6 +151,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--megapixels", type=float, nargs="+", default=[0.1, 1.0])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], default=[peer.name for peer in PEERS])
+    parser.add_argument("--input-size", type=int, default=0, help="of the student, in pixels; 0: the shipped one's")
     parser.add_argument("--json", type=Path, help="also write the rates to this file")
     options = parser.parse_args()
     options.ours = options.ours or options.count

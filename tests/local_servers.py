@@ -53,7 +53,9 @@ def running_redis(folder: Path, append_only: bool) -> Iterator[tuple[str, Child]
     (port,) = free_ports(1)
     options = {"--bind": "127.0.0.1", "--port": str(port), "--dir": str(folder), "--save": ""}
     options["--appendonly"] = "yes" if append_only else "no"
-    argv = [redis_server(), *(part for pair in options.items() for part in pair)]
+    # A file that may not grow is an error to Redis, as on a full disk, and not its end.
+    patient = ["sh", "-c", 'trap "" XFSZ; exec "$@"', "redis"]
+    argv = [*patient, redis_server(), *(part for pair in options.items() for part in pair)]
     with _running("redis", argv, folder) as child:
         _wait_until_ready(child, lambda: redis_answers(f"redis://127.0.0.1:{port}"))
         yield f"redis://127.0.0.1:{port}", child

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import peers, throughput
+from benchmarks import load, peers, throughput
 from benchmarks.ceiling import Pace
 from benchmarks.naive_run import naive_rate
 from benchmarks.ours import Load, OurStack, bench_settings
@@ -15,7 +15,8 @@ from benchmarks.queue_length import drained
 from benchmarks.throughput import Round
 from cli.stack import EmbeddedStack
 from model import preprocess
-from tests.servers import new_postgres_database
+from model.card import builtin_directory
+from tests.servers import S3Server, new_postgres_database
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_other_celery_workers_are_measured(app: str, paths: list[Path], tmp_path
 
 @pytest.mark.slow
 def test_litserve_is_measured(paths: list[Path], tmp_path: Path) -> None:
-    assert litserve_rate(paths[:40], tmp_path / "litserve", 1) > 0
+    assert litserve_rate(paths[:40], tmp_path / "litserve", 1, builtin_directory()) > 0
 
 
 @pytest.mark.slow
@@ -85,3 +86,15 @@ def test_a_queue_is_drained_on_real_servers(postgres_url: str, broker_url: str, 
         measured = drained(60, database_url, broker_url, tmp_path / "queue")
     assert measured.length == 60
     assert min(measured.wall_ms, measured.cpu_ms, measured.warm_mb, measured.end_mb) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("student", ["no-op", "224"])
+def test_a_load_goes_through_all_servers(
+    student: str, postgres_url: str, broker_url: str, s3_server: S3Server, tmp_path: Path
+) -> None:
+    with new_postgres_database(postgres_url) as database_url:
+        measured = load.under_load(60, 0.01, student, load.settings_for(database_url, broker_url, s3_server), tmp_path / "load")
+    assert measured.problems == []
+    assert measured.drained.length == 60
+    assert min(measured.kb, measured.submit_ms, measured.drained.wall_ms, measured.drained.cpu_ms) > 0
