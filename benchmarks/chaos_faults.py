@@ -86,6 +86,7 @@ def worker_stopped(run: Run) -> Steps:
     child, patient = slot.child, run.rng.random() < 0.7
     yield Until(lambda: child is None or not child.running, 20.0 if patient else run.rng.uniform(0.1, 2.0))
     if child is not None and child.running:
+        began_at = time.time()
         run.note(f"kill -9 of {slot.signature}, which was still stopping")
         child.stop(0)
     run.watch("worker stopped", began_at, WORKER_LIMIT_S, lambda: _all_ended(run, jobs))

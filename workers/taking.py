@@ -3,9 +3,9 @@
 kombu takes them one by one: a BRPOP, a transaction that notes the message as unacknowledged, one that acknowledges it.
 Those are three round trips a picture, and after each the worker's main thread waits for the interpreter lock behind all
 threads that decode. Here a script pops as many messages as the worker has room for and notes them in the same step, so that
-a worker that dies between the two loses none; BRPOP only waits where the queues are empty. What has been acknowledged goes
-to Redis once in every turn of the event loop. A worker killed before that gets those messages again, finds their jobs
-ended, and acknowledges them.
+a worker that dies between the two loses none; BRPOP only waits where the queues are empty. Acknowledgements go to Redis
+together: the first one gives the event loop a moment, in which the others of its batch come in, before it turns to Redis
+again. A worker killed before that gets those messages again, finds their jobs ended, and acknowledges them.
 
 What came back, from a worker that died or gave it up, is taken before all else, whatever its queue's share: it has waited
 for a visibility timeout already, and behind a full queue of a higher share it would wait for as long again.
@@ -18,11 +18,15 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from kombu.asynchronous import get_event_loop
 from kombu.transport import redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
 from workers.restoring import RestoringQoS
+
+# Each turn costs two round trips; a batch's acknowledgements come within milliseconds of one another.
+_GATHERING_S = 0.01
 
 # KEYS: the index of unacknowledged messages, their hash, then the lists of all queues, queue by queue.
 # ARGV: the time, how many lists a queue has, then which queue's turn it is, once for each message wanted. An empty queue's
@@ -96,6 +100,8 @@ class HandfulQoS(RestoringQoS):
         virtual.QoS.ack(self, delivery_tag)
         if self.channel.closed:  # no turn of the event loop will come
             self.flush()
+        else:
+            self.channel.connection.cycle.gather()
 
     def forget(self, delivery_tag: str) -> None:
         """Take a message out of Redis' notes at once."""
@@ -169,7 +175,22 @@ class HandfulChannel(redis.Channel):
 class HandfulPoller(redis.MultiChannelPoller):
     """The transport's part in the worker's event loop."""
 
+    _gathering_until_s = 0.0
+
+    def gather(self) -> None:
+        """Let acknowledgements gather for a moment. Without an event loop, which is woken at its end, there is none."""
+        loop, now_s = get_event_loop(), time.monotonic()
+        if loop is not None and now_s >= self._gathering_until_s:
+            self._gathering_until_s = now_s + _GATHERING_S
+            loop.call_later(_GATHERING_S, _turn)
+
     def on_poll_start(self) -> None:
+        if time.monotonic() < self._gathering_until_s:
+            return
         for channel in self._channels:
             channel.qos.flush()
         super().on_poll_start()  # type: ignore[no-untyped-call]
+
+
+def _turn() -> None:
+    """Nothing but a turn of the event loop."""

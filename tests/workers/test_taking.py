@@ -1,14 +1,17 @@
 """Messages by the handful, on a real Redis: taken and noted in one step, acknowledged together, and never lost between."""
 
 import json
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import Celery
+from kombu.asynchronous import Hub, set_event_loop
 from redis import Redis
 
 from schemas.messages import AuditMessage
@@ -29,6 +32,15 @@ def app(broker_url: str) -> Iterator[Celery]:
 def client(broker_url: str) -> Iterator[Redis]:
     with Redis.from_url(broker_url, decode_responses=True) as client:
         yield client
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    hub = Hub()
+    set_event_loop(hub)
+    yield hub
+    set_event_loop(None)
+    hub.close()
 
 
 @contextmanager
@@ -81,6 +93,26 @@ def test_acknowledgements_go_out_together_in_the_next_turn(app: Celery, client: 
         assert len(seen) == 19
         assert set(client.hkeys("unacked")) == {message.delivery_tag for message in seen[9:]}
         assert client.zcard("unacked_index") == 10
+
+
+def test_in_an_event_loop_acknowledgements_gather_for_a_moment(
+    app: Celery, client: Redis, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(time=time.time, monotonic=lambda: 100.0)
+    monkeypatch.setattr("workers.taking.time", clock)
+    send(app, 25)
+    with consumer(app, room=10) as (connection, seen):
+        turn(connection)
+        cycle = connection.transport.cycle
+        for message in seen[:9]:
+            message.ack()
+            cycle.on_poll_start()
+        assert (len(seen), client.hlen("unacked")) == (10, 10)
+        assert len(hub.timer.queue) == 1, "the loop is woken once, at the end"
+        clock.monotonic = lambda: 100.02
+        cycle.on_poll_start()
+        assert len(seen) == 19
+        assert set(client.hkeys("unacked")) == {message.delivery_tag for message in seen[9:]}
 
 
 def test_what_is_acknowledged_before_the_end_does_not_come_again(app: Celery, client: Redis) -> None:
