@@ -129,20 +129,26 @@ def enable(name: Name, by: By = None) -> None:
 def link(
     name: Name,
     address: Annotated[str | None, typer.Option(help="Where the pages are, if not where this machine's settings say.")] = None,
+    forgotten: Annotated[bool, typer.Option("--forgotten", help="The password too: they choose another one.")] = False,
     by: By = None,
 ) -> None:
     """Print an address that logs a person in once, within ten minutes: for a first login, or a forgotten password.
 
+    With --forgotten the old password opens nothing any more, and the person is logged out everywhere.
+
     \b
     Examples:
       tamperwatch users link anna
-      tamperwatch users link anna --address https://tamperwatch.example.org
+      tamperwatch users link anna --forgotten --address https://tamperwatch.example.org
     """
     who, settings = person(by), load_settings()
     web = settings.web
     host = f"[{web.host}]" if ":" in web.host else web.host
     with closing(open_store(settings.database_url)) as database, database.write() as session:
-        path = login_links.issue(session, people.get(session, name), who)
+        row = people.get(session, name)
+        if forgotten:
+            people.set_password(session, row, None, who)
+        path = login_links.issue(session, row, who)
     # Alone on standard output, so that a script can take it.
     stdout.print(f"{(address or f'http://{host}:{web.port}').rstrip('/')}{path}", markup=False, highlight=False, soft_wrap=True)
     stderr.print("works once, for ten minutes")

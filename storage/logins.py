@@ -42,6 +42,22 @@ def log_in(database: Database, name: str, password: str, address: str, lasting: 
     raise Unauthenticated(_REFUSED)
 
 
+def confirm(database: Database, user_name: str, password: str, address: str) -> None:
+    """Make sure that a person who is logged in also knows the password, if they have one.
+
+    Raises:
+        Unauthenticated
+    """
+    with database.read() as session:
+        known = people.get(session, user_name).password_hash
+    if known is None or passwords.fits(known, password):
+        return
+    with database.write() as session:
+        said = {"address": address, "reason": "wrong password"}
+        audit_log.append(session, user_name, "login.failed", f"person {user_name}", **said)
+    raise Unauthenticated("the present password is another one")
+
+
 def log_in_once(database: Database, token: str, address: str, lasting: Lasting) -> str:
     """Open a session for whoever holds a one-time address; returns its token.
 

@@ -76,16 +76,18 @@ def people(session: Session) -> list[PageUser]:
     return list(session.exec(select(PageUser).order_by(col(PageUser.login))))
 
 
-def set_password(session: Session, row: PageUser, password_hash: str, by: str, keep: str | None = None) -> None:
+def set_password(session: Session, row: PageUser, password_hash: str | None, by: str, keep: str | None = None) -> None:
     """Change a password; wherever else the person is logged in, they are logged out.
 
     Args:
+        password_hash: None where it was forgotten: with a one-time address the person then chooses another one.
         keep: the session, by its token's sha256, in which the person does this.
     """
-    row.password_hash, row.password_changed_at = password_hash, now()
+    row.password_hash, row.password_changed_at = password_hash, None if password_hash is None else now()
     session.add(row)
     closed = sessions.close_all(session, row.id, keep)
-    audit_log.append(session, by, "person.password", subject_of(row), sessions_closed=closed)
+    given = password_hash is not None
+    audit_log.append(session, by, "person.password", subject_of(row), password=given, sessions_closed=closed)
 
 
 def set_role(session: Session, row: PageUser, role: Role, by: str) -> None:

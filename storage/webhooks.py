@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
 from sqlalchemy import delete as delete_rows
 from sqlmodel import Session, col, select
@@ -18,7 +19,7 @@ from schemas.api_tables import Webhook, WebhookDelivery
 from schemas.errors import NotFound
 from schemas.states import DeliveryState, Verdict
 from schemas.tables import now
-from storage import feed, queries
+from storage import audit_log, feed, queries
 
 _SECRET_BYTES: Final = 32
 _PAGE: Final = 100
@@ -64,6 +65,9 @@ def create(session: Session, url: str, verdict: Verdict | None, who: str) -> Web
     )
     session.add(row)
     session.flush()
+    # Not the whole address: its path and query may hold secrets of the other side.
+    said = {"host": urlsplit(url).hostname, "verdict": None if verdict is None else verdict.value}
+    audit_log.append(session, who, "webhook.create", f"webhook {row.id}", **said)
     return row
 
 
@@ -84,13 +88,14 @@ def get(session: Session, webhook_id: str) -> Webhook:
     return row
 
 
-def delete(session: Session, webhook_id: str) -> None:
+def delete(session: Session, webhook_id: str, who: str) -> None:
     """Push nothing more, and forget its deliveries.
 
     Raises:
         NotFound
     """
     session.delete(get(session, webhook_id))
+    audit_log.append(session, who, "webhook.delete", f"webhook {webhook_id}")
 
 
 def deliveries(

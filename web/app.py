@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 from web import problems, sessions
 from web.context import Context
 from web.middleware import BodyLimits, RequestLog, SafeHeaders
-from web.pages import assets, login
+from web.pages import account, assets, login
 from web.references import AuditOrder
 from web.routes import annotations, audits, models, results, service, stream, webhooks
 from web.uploads import UploadForm
@@ -54,7 +54,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(RequestLog)
     # Before `/v1/results/{number}`, which would take its name for a number.
     app.include_router(stream.router)
-    for each in (audits, results, annotations, models, webhooks, service, assets, login):
+    for each in (audits, results, annotations, models, webhooks, service, assets, login, account):
         app.include_router(each.router)
     return app
 

@@ -15,7 +15,7 @@ import uvicorn
 from schemas.errors import EnvironmentMissing, TamperwatchError
 from schemas.settings import Settings
 from schemas.web_settings import WebSettings
-from storage import audit_requests, webhooks
+from storage import audit_log, audit_requests, sessions, webhooks
 from storage.blobs import open_blob_store
 from storage.database import Database
 from storage.telemetry_health import Health, store_checks
@@ -121,12 +121,19 @@ def _config(context: Context) -> uvicorn.Config:
 
 
 def _purge(context: Context) -> None:
-    """Forget old audits and deliveries now and then."""
+    """Forget old audits, deliveries and sessions now and then, and let the log tell where the chain of decisions stands.
+
+    The log goes elsewhere, and so may prove later what whoever owns the database has done to the chain.
+    """
     kept = timedelta(days=context.settings.web.requests_kept_days)
     while not context.closing.wait(_PURGE_EVERY_S):
         try:
             with context.database.write() as session:
                 audit_requests.purge(session, kept)
                 webhooks.purge(session, kept)
+                sessions.purge(session, kept)
+            with context.database.read() as session:
+                for entry in audit_log.newest(session, 1):
+                    log.info("the log of decisions ends with %d:%s", entry.number, entry.hash)
         except TamperwatchError as error:
-            log.warning("old audits and deliveries are not forgotten this time: %s", error.message)
+            log.warning("old audits, deliveries and sessions are not forgotten this time: %s", error.message)

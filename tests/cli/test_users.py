@@ -89,6 +89,16 @@ def test_roles_locks_and_one_time_addresses(verb: Tamperwatch, sqlite: Database)
         assert people.get(session, "anna").role is Role.ADMIN
 
 
+def test_a_forgotten_password_opens_nothing_any_more(verb: Tamperwatch, sqlite: Database, tmp_path: Path) -> None:
+    (tmp_path / "password.txt").write_text(PASSWORD)
+    verb("users", "add", "Anna", "--role", "viewer", "--password-file", "password.txt")
+    verb("users", "link", "anna")
+    assert fits(sqlite, "Anna", PASSWORD)
+    assert verb("users", "link", "anna", "--forgotten").code == 0
+    with sqlite.read() as session:
+        assert people.get(session, "Anna").password_hash is None
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

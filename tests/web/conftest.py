@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
 from schemas.settings import BlobSettings, Settings
+from storage import passwords
 from storage.database import Database
 from tests.web.made import NOBODY, Api, context_for, running
 from tests.web.page import bundled
@@ -14,6 +16,16 @@ from tests.web.page import bundled
 @pytest.fixture(scope="session", autouse=True)
 def _page() -> None:
     bundled()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_passwords() -> Iterator[None]:
+    """Real argon2id, without the costs that slow guessing down: `tests/storage/test_people.py` looks at those."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+        passwords._nobodys.cache_clear()
+        yield
+    passwords._nobodys.cache_clear()
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def show(request: Request, context: ContextDep, person: MaybePerson, next: Next 
 @router.post(sessions.LOGIN_PATH, dependencies=[_OurForm])
 def log_in(request: Request, context: ContextDep, before: MaybePerson, name: Text, password: Text, next: Text = "/") -> Response:
     """A session for who knows the password; the form again, with what is wrong, for others."""
-    address, shown = _address(request), _Shown(safe_next(next), name)
+    address, shown = address_of(request), _Shown(safe_next(next), name)
     try:
         throttle.check_login(context, name, address)
         token = logins.log_in(context.database, name, password, address, lasting(context.settings))
@@ -80,7 +80,7 @@ def show_link(request: Request, context: ContextDep, token: Annotated[str, Query
 def use_link(request: Request, context: ContextDep, before: MaybePerson, token: Text, next: Text = "/") -> Response:
     """A session for who has a one-time address."""
     try:
-        entered = logins.log_in_once(context.database, token, _address(request), lasting(context.settings))
+        entered = logins.log_in_once(context.database, token, address_of(request), lasting(context.settings))
     except Unauthenticated as error:
         return _refused(request, context, _Shown(safe_next(next)), error)
     return _entered(context, entered, before, safe_next(next))
@@ -108,8 +108,7 @@ def _entered(context: Context, token: str, before: sessions.Person | None, next:
 
 def _refused(request: Request, context: Context, shown: _Shown, error: Unauthenticated | RateLimited) -> Response:
     status = HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, RateLimited) else HTTPStatus.UNAUTHORIZED
-    problem = error.message[:1].upper() + error.message[1:] + "."
-    answer = _page(request, context, _Shown(shown.next, shown.name, problem), status)
+    answer = _page(request, context, _Shown(shown.next, shown.name, sentence(error.message)), status)
     if error.retry_after_s is not None:
         answer.headers["Retry-After"] = str(error.retry_after_s)
     return answer
@@ -124,5 +123,11 @@ def _page(request: Request, context: Context, shown: _Shown, status: int = HTTPS
     return answer
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Where a request comes from; behind a proxy, what a trusted one says of it."""
     return request.client.host if request.client is not None else "unknown"
+
+
+def sentence(message: str) -> str:
+    """An error's words as people read them."""
+    return f"{message[:1].upper()}{message[1:]}."

@@ -39,10 +39,10 @@ def show_all(context: ContextDep, _caller: Admin) -> list[WebhookView]:
 
 
 @router.delete("/{webhook_id}", status_code=HTTPStatus.NO_CONTENT, responses=documented(404), summary="Push no more")
-def delete(context: ContextDep, _caller: Admin, webhook_id: WebhookId) -> None:
+def delete(context: ContextDep, caller: Admin, webhook_id: WebhookId) -> None:
     """Its deliveries are forgotten, those that wait too."""
     with context.database.write() as session:
-        webhooks.delete(session, webhook_id)
+        webhooks.delete(session, webhook_id, caller.who)
 
 
 @router.get("/{webhook_id}/deliveries", response_model=list[DeliveryView], responses=documented(404), summary="What was sent")
