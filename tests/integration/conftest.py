@@ -20,6 +20,7 @@ from schemas.tables import AuditJob, AuditResult
 from storage import queries
 from storage.blobs import BlobStore, open_blob_store
 from storage.database import Database
+from tests.nights import untaught_student
 from tests.waiting import wait_for
 from workers.app import make_app
 from workers.submission import SourceFile, Submission, submit_files
@@ -107,6 +108,12 @@ def store_variables(database_url: str, broker_url: str, s3: BlobSettings) -> dic
         "TAMPERWATCH_BLOBS__SECRET_KEY": s3.secret_key.get_secret_value(),
         "TAMPERWATCH_ENGINE__THREADS": "1",
     }
+
+
+@pytest.fixture(scope="session")
+def untaught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny student that has learned next to nothing."""
+    return untaught_student(tmp_path_factory.mktemp("first"))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from storage import leases, queries, registry, runs
 from storage.blobs import open_blob_store
 from storage.database import Database
 from tests.integration.conftest import store_variables
-from tests.nights import ENOUGH, annotate, drawn, make_live, untaught_student
+from tests.nights import ENOUGH, annotate, drawn, make_live
 from tests.waiting import wait_for
 from workers.app import make_app
 from workers.submission import SourceFile, Submission, submit_files
@@ -105,11 +105,6 @@ class Night:
         self.audits.close()
         self.bell.close()
         self.database.close()
-
-
-@pytest.fixture(scope="module")
-def untaught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return untaught_student(tmp_path_factory.mktemp("first"))
 
 
 @pytest.fixture

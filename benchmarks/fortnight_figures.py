@@ -1,0 +1,110 @@
+"""What a simulated fortnight shows: a table, two verdicts, and a plot of F1 night by night."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.fortnight_nights import NightFigures, Truth
+from model.plot_style import AUTHENTIC, DASHES, INK, QUIET, TAMPERED, plain, png
+
+F1_MARGIN: Final = 0.02
+AREA_MARGIN: Final = 0.01
+"""As the promotion rule's for simulated deliveries and for false-alarm area."""
+
+PROMOTED: Final = "promoted"
+_SIZE_INCHES: Final = (9.0, 6.4)
+
+
+def live_by_morning(figures: Sequence[NightFigures]) -> list[Truth]:
+    """The live model before the first night, and after each."""
+    after = [each.candidate if each.state == PROMOTED and each.candidate else each.live for each in figures]
+    return [figures[0].live, *after] if figures else []
+
+
+def worst_steps(mornings: Sequence[Truth]) -> tuple[float, float]:
+    """The largest loss of F1 and the largest rise of the false-alarm area from one morning to the next, 0 where there is none."""
+    pairs = list(itertools.pairwise(mornings))
+    lost = max((before.f1 - after.f1 for before, after in pairs), default=0.0)
+    rise = max((after.false_area - before.false_area for before, after in pairs), default=0.0)
+    return max(0.0, lost), max(0.0, rise)
+
+
+def print_table(figures: Sequence[NightFigures]) -> None:
+    """One line a night, then whether the live model ever got worse, and what the nights cost."""
+    if not figures:
+        return
+    print(f"\n{'':<8}{'F1 against true masks':<44}{'own hold-out':<26}")
+    heads = ("night", "live", "start", "later", "candidate", "false area", "live", "candidate", "n", "steps", "wall s", "CPU s")
+    print("".join(f"{head:>10}" for head in heads) + "  result")
+    for each in figures:
+        cells = (
+            each.night,
+            f"{each.live.f1:.3f}",
+            f"{each.live.f1_start:.3f}",
+            f"{each.live.f1_later:.3f}",
+            f"{each.candidate.f1:.3f}" if each.candidate else "-",
+            f"{each.live.false_area:.2%}",
+            _f1(each.hold_out_live),
+            _f1(each.hold_out_candidate),
+            each.hold_out_pictures,
+            each.steps,
+            f"{each.wall_s:.0f}",
+            f"{each.cpu_s:.0f}",
+        )
+        print("".join(f"{cell:>10}" for cell in cells) + f"  {each.state}")
+    _print_verdicts(figures)
+
+
+def _print_verdicts(figures: Sequence[NightFigures]) -> None:
+    mornings = live_by_morning(figures)
+    first, last = mornings[0], mornings[-1]
+    lost, rise = worst_steps(mornings)
+    promoted = sum(each.state == PROMOTED for each in figures)
+    print(f"\n{promoted} of {len(figures)} candidates went live; F1 {first.f1:.3f} to {last.f1:.3f}", end="")
+    print(f" (start sets {first.f1_start:.3f} to {last.f1_start:.3f}, later sets {first.f1_later:.3f} to {last.f1_later:.3f})")
+    print(f"largest loss of F1 in a night {lost:.3f}, {_said(lost, F1_MARGIN)}; ", end="")
+    print(f"largest rise of the false-alarm area {rise:.2%}, {_said(rise, AREA_MARGIN)}")
+    walls, cpus = ([getattr(each, name) for each in figures] for name in ("wall_s", "cpu_s"))
+    print(
+        f"a night: {_mean(walls):.0f} s of wall time, {_mean(cpus):.0f} s of CPU (longest {max(walls):.0f} and {max(cpus):.0f})"
+    )
+
+
+def plot(figures: Sequence[NightFigures], target: Path) -> None:
+    """Above: F1 against true masks of the live model by morning, and of each night's candidate. Below: CPU time a night."""
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=_SIZE_INCHES, facecolor="white", layout="constrained")
+    page.suptitle("A simulated fortnight: the live model by morning, and each night's candidate", x=0.02, ha="left", color=INK)
+    above, below = page.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    mornings = live_by_morning(figures)
+    days = range(len(mornings))
+    above.step(days, [each.f1 for each in mornings], where="post", color=INK, linewidth=2, label="live, all sets")
+    above.step(days, [each.f1_start for each in mornings], where="post", color=QUIET, linestyle=DASHES, label="live, start sets")
+    above.step(days, [each.f1_later for each in mornings], where="post", color=QUIET, linestyle=":", label="live, later sets")
+    for state, marker, colour in ((PROMOTED, "^", AUTHENTIC), ("rejected", "x", TAMPERED)):
+        found = [(each.night, each.candidate.f1) for each in figures if each.state == state and each.candidate]
+        if found:
+            above.plot(*zip(*found, strict=True), marker, color=colour, markersize=8, label=f"candidate, {state}")
+    above.set_ylabel("pixel F1, true masks", color=INK)
+    above.legend(frameon=False, fontsize=8, ncols=3)
+    below.bar([each.night for each in figures], [each.cpu_s for each in figures], width=0.6, color=QUIET)
+    below.set_ylabel("CPU, s a run", color=INK)
+    below.set_xlabel("nights passed", color=INK)
+    below.set_xticks(list(days))
+    for axes in (above, below):
+        plain(axes, "y")
+    target.write_bytes(png(page))
+
+
+def _said(found: float, margin: float) -> str:
+    return f"{'within' if found <= margin else 'MORE than'} the margin of {margin:g}"
+
+
+def _f1(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
