@@ -226,7 +226,7 @@ def _stand(settings: Settings, database: Database) -> None:
     from storage.annotation_queries import count_new
 
     with database.read() as session:
-        run, past, last = runs.unended(session), runs.past(session), runs.listed(session, 1)
+        run, past, last = runs.unended(session), runs.past(session, now()), runs.listed(session, 1)
         new, by = count_new(session, past.read_up_to), leases.holder(session, runs.LEASE)
     if run is not None:
         stdout.print(described(run))

@@ -74,7 +74,7 @@ class Timetable:
         """
         at = self._clock()
         with self._database.write() as session:
-            waiting, past = runs.unended(session), runs.past(session)
+            waiting, past = runs.unended(session), runs.past(session, at)
             nights = missed(at, past, self._settings)
             begun = None if waiting else self._begun(session, at, past)
             run = waiting or begun

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import func
@@ -28,6 +28,7 @@ LEASE: Final = "retrain"
 """Whoever holds it may train."""
 
 SEEDS: Final = 2**31
+_CLOCKS_DIFFER: Final = timedelta(hours=1)
 _TURN = "retraining runs"
 _ENDED = tuple(state for state in RetrainState if state.ended)
 _JUDGED = (RetrainState.PROMOTED, RetrainState.PROPOSED, RetrainState.REJECTED)
@@ -119,10 +120,16 @@ def listed(session: Session, limit: int = 20) -> list[RetrainRun]:
     return list(session.exec(select(RetrainRun).order_by(col(RetrainRun.created_at).desc()).limit(limit)))
 
 
-def past(session: Session) -> Past:
-    """What has been, for the timetable."""
-    scheduled = select(func.max(col(RetrainRun.created_at))).where(RetrainRun.trigger == RetrainTrigger.SCHEDULE)
-    ended = select(func.max(col(RetrainRun.finished_at))).where(col(RetrainRun.state).in_(_ENDED))
+def past(session: Session, at: datetime) -> Past:
+    """What has been, for a timetable that is looked at now.
+
+    Args:
+        at: the time. What bears a later one, by more than clocks differ, was written under a clock that ran ahead, and would
+            otherwise put off every night until then.
+    """
+    created, finished = col(RetrainRun.created_at), col(RetrainRun.finished_at)
+    scheduled = select(func.max(created)).where(RetrainRun.trigger == RetrainTrigger.SCHEDULE, created <= at + _CLOCKS_DIFFER)
+    ended = select(func.max(finished)).where(col(RetrainRun.state).in_(_ENDED), finished <= at + _CLOCKS_DIFFER)
     read = select(func.max(col(RetrainRun.last_annotation_id)))
     return Past(session.exec(scheduled).one(), session.exec(ended).one(), session.exec(read).one() or 0)
 
@@ -137,8 +144,9 @@ def read_so_far(session: Session, live_version: str) -> Read:
 
 def last_manifest(session: Session) -> RetrainRun | None:
     """The run that froze the newest manifest, however it ended: the ledger it names is the one that holds."""
-    query = select(RetrainRun).where(col(RetrainRun.manifest_key).is_not(None)).order_by(col(RetrainRun.created_at).desc())
-    return session.exec(query).first()
+    # By how far they had read before by their times, which a clock that was set back puts into another order.
+    order = (col(RetrainRun.last_annotation_id).desc(), col(RetrainRun.created_at).desc())
+    return session.exec(select(RetrainRun).where(col(RetrainRun.manifest_key).is_not(None)).order_by(*order)).first()
 
 
 def move(session: Session, held: Held, run_id: uuid.UUID, state: RetrainState, **changes: Any) -> RetrainRun:

@@ -105,8 +105,8 @@ def make_live(database: Database, blobs: BlobStore, student: Path) -> str:
     return card.version
 
 
-def untaught_student(folder: Path) -> Path:
-    """The folder of a published student after one step of training."""
+def tiny_student(folder: Path, steps: int, pictures: int = 20) -> Path:
+    """The folder of a published student after so many steps on honest masks; after one it has learned next to nothing."""
     from model.distill import distill
     from model.folders import read_data
     from model.mask_boxes import with_boxes
@@ -115,7 +115,7 @@ def untaught_student(folder: Path) -> Path:
 
     for name in ("tampered", "authentic", "masks"):
         (folder / "data" / name).mkdir(parents=True)
-    for number in range(1000, 1020):
+    for number in range(1000, 1000 + pictures):
         box = box_of(number) if number % 2 else None
         (folder / "data" / ("tampered" if box else "authentic") / f"{number}.png").write_bytes(drawn(number, box))
         if box:
@@ -123,7 +123,8 @@ def untaught_student(folder: Path) -> Path:
             ImageDraw.Draw(mask).ellipse((box.x0, box.y0, box.x1 - 1, box.y1 - 1), fill=255)
             mask.save(folder / "data" / "masks" / f"{number}.png")
     data = with_boxes(read_data(folder / "data"))
-    config = replace(RECIPE, steps=1, batch_size=2, evaluate_every_steps=1, checkpoint_every_steps=1, validation_images=4)
+    every = {"evaluate_every_steps": steps, "checkpoint_every_steps": steps, "validation_images": 4}
+    config = replace(RECIPE, steps=steps, lr_head=3e-3, lr_backbone=3e-3, **every)
     with one_thread():
         distill(config, data, GrabCutTeacher(), folder / "run", lambda _: None)
         publish(folder / "run", data, folder / "student", lambda *_: None)

@@ -20,7 +20,7 @@ from schemas.tables import AuditJob, AuditResult
 from storage import queries
 from storage.blobs import BlobStore, open_blob_store
 from storage.database import Database
-from tests.nights import untaught_student
+from tests.nights import tiny_student
 from tests.waiting import wait_for
 from workers.app import make_app
 from workers.submission import SourceFile, Submission, submit_files
@@ -113,7 +113,13 @@ def store_variables(database_url: str, broker_url: str, s3: BlobSettings) -> dic
 @pytest.fixture(scope="session")
 def untaught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny student that has learned next to nothing."""
-    return untaught_student(tmp_path_factory.mktemp("first"))
+    return tiny_student(tmp_path_factory.mktemp("untaught"), steps=1)
+
+
+@pytest.fixture(scope="session")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one that finds the discs."""
+    return tiny_student(tmp_path_factory.mktemp("taught"), steps=60, pictures=60)
 
 
 @pytest.fixture

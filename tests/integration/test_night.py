@@ -32,6 +32,12 @@ from workers.submission import SourceFile, Submission, submit_files
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 _SOON_S = 240
+POISONED = {
+    "SELECTION__CAP_FLOOR": "10",
+    "PROMOTION__GROUP_MARGIN": "0.03",
+    "PROMOTION__GROUP_LEAST": "3",
+    "RETRAIN__STEPS": "60",
+}
 
 
 class Night:
@@ -164,19 +170,27 @@ def test_boxes_become_a_live_model_though_the_trainer_is_killed(night: Night, un
     assert night.timetable.look().begun is None  # this night had its run
 
 
-def test_a_candidate_that_gains_too_little_is_refused_and_the_live_model_stays(night: Night, untaught: Path) -> None:
-    """Boxes beside the discs still help a live student that knows nothing, so the gain asked for is out of reach here."""
-    before = make_live(night.database, night.blobs, untaught)
-    annotate(night.database, night.blobs, range(44), misplaced=True)
-    night.env = night.env | {"TAMPERWATCH_PROMOTION__AREA_MARGIN": "0.0", "TAMPERWATCH_PROMOTION__LEAST_GAIN": "0.9"}
+def test_a_candidate_of_poisoned_boxes_is_refused_by_name_and_the_live_model_answers_on(night: Night, taught: Path) -> None:
+    """One account draws all its boxes beside the discs: its share is capped, and what it costs the others is measured."""
+    before = make_live(night.database, night.blobs, taught)
+    annotate(night.database, night.blobs, range(60))
+    annotate(night.database, night.blobs, range(60, 120), annotator="mallory", misplaced=True)
+    night.env = night.env | {f"TAMPERWATCH_{name}": value for name, value in POISONED.items()}
+    night.start("worker")
     assert night.timetable.look().rung
     night.start("trainer")
     run = night.until(RetrainState.REJECTED)
-    assert "pixel F1" in run.reason
+    assert run.reason.startswith("Rejected: on ") and "pixel F1 went from" in run.reason
+    assert "f1" in {check["name"] for check in run.decision["checks"] if not check["passed"]}
+    assert run.figures["selection"]["left_out"]["over the limit of one annotator"] > 0
     with night.database.read() as session:
         live = registry.live(session)
         assert live is not None and live.version == before
-        assert registry.rejection(session, run.candidate_version or "") is not None
+        refused = registry.rejection(session, run.candidate_version or "")
+        assert refused is not None and refused.reason == run.reason
+    night.submit(300, 5)
+    wait_for(lambda: night.ended(5), "end of the jobs", _SOON_S)
+    assert night.versions() == Counter({before: 5})
 
 
 def test_a_trainer_that_is_told_to_stop_saves_the_run_for_the_next_one(night: Night, untaught: Path) -> None:

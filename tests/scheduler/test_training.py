@@ -19,7 +19,7 @@ from schemas.states import RetrainTrigger
 from storage import leases, runs
 from storage.blobs import open_blob_store
 from storage.database import Database
-from tests.nights import ENOUGH, annotate, make_live, one_thread, untaught_student
+from tests.nights import ENOUGH, annotate, make_live, one_thread, tiny_student
 
 pytestmark = pytest.mark.slow
 STEPS = 8
@@ -39,7 +39,7 @@ def lesson(sqlite: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TAMPERWATCH_ENGINE__MODEL_CACHE", str(tmp_path / "cache"))
     settings = Settings(blobs=BlobSettings(directory=tmp_path / "blobs"))
     blobs = open_blob_store(settings.blobs)
-    make_live(sqlite, blobs, untaught_student(tmp_path / "first"))
+    make_live(sqlite, blobs, tiny_student(tmp_path / "first", steps=1))
     annotate(sqlite, blobs, range(40))
     with sqlite.write() as session:
         held = leases.acquire(session, runs.LEASE, "test", 3600.0)

@@ -157,15 +157,32 @@ def test_a_run_is_found_by_the_beginning_of_its_id(database: Database) -> None:
 
 def test_how_far_runs_have_read(database: Database) -> None:
     with database.read() as session:
-        assert runs.past(session) == runs.Past(None, None, 0)
+        assert runs.past(session, now()) == runs.Past(None, None, 0)
         assert runs.read_so_far(session, "v1") == runs.Read(0, 0)
     ended(database, RetrainState.PROMOTED, 10, candidate_version="v1", manifest_key="m/1")
     ended(database, RetrainState.REJECTED, 20, candidate_version="v2", manifest_key="m/2")
     last = ended(database, RetrainState.FAILED, 30)
     with database.read() as session:
-        past = runs.past(session)
+        past = runs.past(session, now())
         assert (past.read_up_to, past.ended_at, past.scheduled_at) == (30, last.finished_at, last.created_at)
         # What failed has taught nobody; what was refused is known, but not learned.
         assert runs.read_so_far(session, "v1") == runs.Read(finished=20, learned=10)
         manifest = runs.last_manifest(session)
         assert manifest is not None and manifest.manifest_key == "m/2"
+
+
+def test_a_clock_that_ran_ahead_puts_nothing_off(database: Database) -> None:
+    """What was written under it bears times that are still to come."""
+    ended(database, RetrainState.REJECTED, 10, manifest_key="m/1")
+    ahead = ended(database, RetrainState.REJECTED, 20, manifest_key="m/2")
+    again = ended(database, RetrainState.REJECTED, 30, manifest_key="m/3")
+    with database.write() as session:
+        wrong, then = runs.get(session, ahead.id), now() + timedelta(days=400)
+        wrong.created_at = wrong.finished_at = then
+        session.add(wrong)
+    with database.read() as session:
+        past, last = runs.past(session, now()), runs.last_manifest(session)
+        assert (past.scheduled_at, past.ended_at, past.read_up_to) == (again.created_at, again.finished_at, 30)
+        assert last is not None and last.manifest_key == "m/3"
+        later = runs.past(session, now() + timedelta(days=401))
+        assert later.scheduled_at == later.ended_at == then
