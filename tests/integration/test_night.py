@@ -31,7 +31,7 @@ from workers.submission import SourceFile, Submission, submit_files
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-_SOON_S = 240
+_SOON_S = 600
 POISONED = {
     "SELECTION__CAP_FLOOR": "10",
     "PROMOTION__GROUP_MARGIN": "0.03",
