@@ -9,9 +9,11 @@ import typer
 
 from cli.audit_run import AuditRun
 from cli.console import load_settings, stderr, stdout
+from cli.embedded_page import login_address, place_to_listen, start_page, stay
 from cli.files import list_files
 from cli.options import parse_profiles
 from cli.output import writing
+from cli.packages import need_web_packages
 from cli.records import write_jsonl
 from cli.report import ReportSummary, write_report
 from cli.stack import EmbeddedStack
@@ -32,6 +34,7 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="Print results.jsonl's lines instead of a table.")] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     profiles: Annotated[str, typer.Option(help="Also as these networks deliver it: facebook,weibo,wechat,whatsapp or all.")] = "",
+    page: Annotated[bool, typer.Option("--open", help="Then show the pictures in the review page, until Ctrl-C.")] = False,
 ) -> None:
     """Audit pictures: was each manipulated, and where?
 
@@ -42,9 +45,12 @@ def audit(
     Examples:
       tamperwatch audit holiday.jpg
       tamperwatch audit incoming/ more/ --out audit-1 --profiles wechat,facebook
+      tamperwatch audit incoming/ --open
       tamperwatch audit incoming/ --json | jq 'select(.verdict == "flag")'
     """
     started = time.monotonic()
+    if page:
+        need_web_packages()
     settings = load_settings()
     wanted = parse_profiles(profiles)
     files = list_files(paths, exclude=out)
@@ -58,8 +64,10 @@ def audit(
                 write_jsonl(records, out / "results.jsonl")
             with writing(out / "report.html"):
                 _write_report(run, records, out, paths, started)
-    if not as_json:
-        _show_places(out, stack.settings.database_url)
+        if not as_json:
+            _show_places(out, stack.settings.database_url)
+        if page:
+            _stay_open(stack, submission.id)
     if any(record.status == "failed" for record in records):
         raise typer.Exit(1)
 
@@ -95,6 +103,16 @@ def _show(records: list[AuditRecord], as_json: bool) -> None:
         f"\n{len(records)} {'picture' if len(records) == 1 else 'pictures'}: "
         + ", ".join(f"{counts[name]} {name}" for name in names)
     )
+
+
+def _stay_open(stack: EmbeddedStack, submission: str) -> None:
+    """The pictures of this audit in the page, until Ctrl-C."""
+    web = stack.settings.web
+    listening = place_to_listen(web.host, web.port, may_differ=True)
+    start_page(stack, listening)
+    login = login_address(stack.database, listening, f"/results?submission={submission}")
+    stderr.print(f"open once, within 10 min: {login}", markup=False, highlight=False, soft_wrap=True)
+    stay(stack, login)
 
 
 def _show_places(out: Path, store: str) -> None:

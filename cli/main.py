@@ -30,6 +30,7 @@ from cli import (
     submit,
     train,
     trainer,
+    up,
     users,
     web,
     webhooks,
@@ -54,6 +55,7 @@ app = typer.Typer(
 
 _TRY, _STREAM, _REPAIR, _LEARN, _ROLES = "Try it", "The stream", "Repair", "Learning", "Roles and access"
 app.command(rich_help_panel=_TRY)(audit.audit)
+app.command(rich_help_panel=_TRY)(up.up)
 app.command(rich_help_panel=_TRY)(evaluate.evaluate)
 app.command(rich_help_panel=_TRY)(doctor.doctor)
 app.command(rich_help_panel=_STREAM)(submit.submit)

@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from storage import registry
 from storage.blobs import open_blob_store
 from storage.database import Database
-from workers.loaded import directory_of
+from workers.student_files import directory_of
 
 Reason = Annotated[str, typer.Option(help="Why; kept with the decision.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")]

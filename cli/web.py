@@ -1,12 +1,12 @@
-"""`tamperwatch web`: the HTTP API, until told to stop."""
+"""`tamperwatch web`: the HTTP API and the page, until told to stop."""
 
-import importlib.util
 import logging
 from typing import Annotated
 
 import typer
 
 from cli.console import load_settings, stderr
+from cli.packages import need_web_packages
 from cli.store import open_store
 from schemas.errors import EnvironmentMissing
 from storage.telemetry_log import log_to_stderr
@@ -28,9 +28,7 @@ def web(
       tamperwatch web
       tamperwatch web --host 0.0.0.0 --port 8000
     """
-    missing = [name for name in ("fastapi", "limits", "python_multipart", "uvicorn") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EnvironmentMissing(f"the API needs {', '.join(missing)}: pip install 'tamperwatch[web]'")
+    need_web_packages()
     from web.pages import assets
     from web.server import serve
 

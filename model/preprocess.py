@@ -124,6 +124,16 @@ def decode(data: bytes, limits: PictureLimits | None = None) -> Image.Image:
     return decoded
 
 
+def pixels_of(data: bytes, limits: PictureLimits | None = None) -> int:
+    """Width x height of a picture, by its header alone.
+
+    Raises:
+        PictureError: as `decode`, as far as the header tells.
+    """
+    with _opened(data, limits or PictureLimits()) as image:
+        return image.width * image.height
+
+
 def stretch(image: Image.Image, input_size: int) -> NDArray[np.uint8]:
     """Antialiased bilinear resize of an RGB picture to [S, S, 3] uint8, both sides on their own scale."""
     square = image.resize((input_size, input_size), Image.Resampling.BILINEAR, reducing_gap=3.0)

@@ -47,6 +47,11 @@ class Probe(Generic[Value]):
             raise TimeoutError(f"{self._name} has not answered for {time.monotonic() - self._asked_at:.0f} s")
         return pending.result()
 
+    def expire(self) -> None:
+        """Ask anew at the next call, unless the question is under way."""
+        with self._gate:
+            self._stale_at = 0.0
+
     def _pending(self) -> "Future[Value]":
         with self._gate:
             if self._asking is not None:

@@ -9,7 +9,8 @@ from pydantic.json_schema import models_json_schema
 from web import problems, sessions
 from web.context import Context
 from web.middleware import BodyLimits, RequestLog, SafeHeaders
-from web.pages import account, assets, login
+from web.pages import account, assets, dashboard, login, runs
+from web.pages import models as model_pages
 from web.references import AuditOrder
 from web.routes import annotations, audits, models, results, service, stream, webhooks
 from web.uploads import UploadForm
@@ -56,6 +57,8 @@ def create_app(context: Context) -> FastAPI:
     app.include_router(stream.router)
     for each in (audits, results, annotations, models, webhooks, service, assets, login, account):
         app.include_router(each.router)
+    for part in (dashboard, model_pages, runs):
+        app.include_router(part.router)
     return app
 
 

@@ -15,6 +15,7 @@ from storage.blobs import BlobStore
 from storage.buckets import Buckets
 from storage.database import Database
 from storage.telemetry_health import Health
+from web.board import Board
 from web.rates import Rates
 
 
@@ -25,6 +26,7 @@ class Context:
     Attributes:
         app: sends messages; nothing is run here.
         closing: set when the process was told to stop, so that streams end.
+        board: what the dashboard asks.
         stream_seats: one for each reader of the event stream.
     """
 
@@ -37,6 +39,7 @@ class Context:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        self.board = Board(self.database, self.app)
         self.stream_seats = threading.BoundedSemaphore(self.settings.web.streams)
         # Made when the first reference needs it: without S3 references no S3 server is needed.
         self.buckets: Callable[[], Buckets] = functools.cache(lambda: Buckets(self.settings.blobs))

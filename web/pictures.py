@@ -23,7 +23,7 @@ from web.context import Context
 # Level 1 is four times as fast as zlib's default and a tenth larger; people wait for these files.
 _PNG_LEVEL: Final = 1
 # A picture, its mask, its overlay and what is in between take some 20 bytes a pixel.
-_DRAWING: Final = PixelBudget(80_000_000)
+DRAWING: Final = PixelBudget(80_000_000)
 # Raised with every change of what is drawn, so that no cache keeps the old one.
 _DRAWN_AS: Final = f"1 pillow {PIL.__version__}"
 _HEAD_BYTES: Final = 32
@@ -82,9 +82,9 @@ def mask(context: Context, request: Request, number: int) -> Response:
     shown = find(context, number)
     own = shown.own
     tag = _tag("mask", _stored_mask(own), f"{own.width_px} x {own.height_px}".encode())
-    if _is_known(request, tag):
-        return _not_modified(tag)
-    with _DRAWING.hold(own.width_px * own.height_px):
+    if is_known(request, tag):
+        return not_modified(tag)
+    with DRAWING.hold(own.width_px * own.height_px):
         return _png(_full_mask(own), tag)
 
 
@@ -98,9 +98,9 @@ def overlay(context: Context, request: Request, number: int) -> Response:
     shown = find(context, number)
     own = shown.own
     tag = _tag("overlay", _stored_mask(own), shown.sha256.encode())
-    if _is_known(request, tag):
-        return _not_modified(tag)
-    with _DRAWING.hold(own.width_px * own.height_px):
+    if is_known(request, tag):
+        return not_modified(tag)
+    with DRAWING.hold(own.width_px * own.height_px):
         image = preprocess.decode(context.blobs.get(picture_key(shown.sha256), context.limits.max_bytes), context.limits)
         if image.size != (own.width_px, own.height_px):
             raise OutputFailed("the stored picture has not the size that was audited")
@@ -115,8 +115,8 @@ def picture(context: Context, request: Request, number: int) -> Response:
     """
     sha256 = find(context, number).sha256
     tag = f'"{sha256}"'
-    if _is_known(request, tag):
-        return _not_modified(tag)
+    if is_known(request, tag):
+        return not_modified(tag)
     found = context.blobs.stat(picture_key(sha256))
     if found is None:
         raise BlobMissing("the bytes of this picture are not in the blob store any more")
@@ -160,13 +160,13 @@ def _tag(kind: str, *parts: bytes) -> str:
     return f'"{digest.hexdigest()[:40]}"'
 
 
-def _is_known(request: Request, tag: str) -> bool:
+def is_known(request: Request, tag: str) -> bool:
     """If-None-Match, RFC 9110, 13.1.2: weak comparison."""
     given = ",".join(request.headers.getlist("if-none-match"))
     return given.strip() == "*" or tag in (each.strip().removeprefix("W/") for each in given.split(","))
 
 
-def _not_modified(tag: str) -> Response:
+def not_modified(tag: str) -> Response:
     return Response(status_code=304, headers=_CACHING | {"ETag": tag})
 
 

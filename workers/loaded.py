@@ -3,22 +3,19 @@
 import logging
 import time
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.card import Card, builtin_directory
 from model.predictor import Prediction, Predictor
-from schemas.errors import DeviceMemoryFull, EnvironmentMissing, ModelInvalid
+from schemas.errors import DeviceMemoryFull, ModelInvalid
 from schemas.settings import Settings
 from schemas.tables import ModelVersion
-from storage import registry
 from storage.blobs import BlobStore
-from storage.model_files import student_folder
 from workers.batch_size import CPU_BATCH, Trial, best_batch
 from workers.batching import MicroBatcher
+from workers.student_files import directory_of
 
 log = logging.getLogger(__name__)
 
@@ -90,25 +87,6 @@ def load(row: ModelVersion, settings: Settings, blobs: BlobStore) -> Predictor:
         raise ModelInvalid(f"{directory} holds {predictor.card.version}, not {row.version}; register it under its own name")
     log.info("loaded %s on %s (%s)", row.version, engine.device, predictor.engine.name)
     return predictor
-
-
-def directory_of(row: ModelVersion, settings: Settings, blobs: BlobStore) -> Path:
-    """The folder of a version's files on this machine; fetched from the blob store, if need be.
-
-    Raises:
-        ModelInvalid: files are missing or damaged.
-        EnvironmentMissing: the packaged student of another release is live here, or there is no place to keep the files.
-        BlobStoreUnavailable, DiskFull: the files could not be fetched.
-    """
-    if row.location != registry.PACKAGE_LOCATION:
-        return student_folder(blobs, row.location, Path(settings.engine.model_cache))
-    packaged = Card.load(builtin_directory()).version
-    if packaged != row.version:
-        raise EnvironmentMissing(
-            f"{row.version} is live but this release ships {packaged}; install the release it came with, "
-            f"or make {packaged} live: tamperwatch models promote {packaged}"
-        )
-    return builtin_directory()
 
 
 def chosen_batch(predictor: Predictor, settings: Settings) -> int:

@@ -43,6 +43,7 @@ def test_the_verbs_of_this_release() -> None:
             "similar",
             "train",
             "trainer",
+            "up",
             "users",
             "web",
             "webhooks",

@@ -15,7 +15,7 @@ from storage.blobs import BlobStore
 from storage.database import Database
 from storage.learned_boxes import boxes_of
 from storage.model_changes import Change, changes_between, largest_changes
-from storage.model_record import Ancestor, ModelRecord, model_record
+from storage.model_record import Ancestor, ModelRecord, model_record, run_of
 from storage.run_files import held_out_changes, measured
 from storage.shadow_scores import ShadowSummary
 from web.learning.figures import CheckRow, FigureRow, check_rows, figure_rows, held_out_rows
@@ -64,6 +64,46 @@ class Account:
     shadow: ShadowSummary | None
 
 
+@dataclass(frozen=True)
+class Glance:
+    """A candidate beside the live version, without what takes long to read.
+
+    Attributes:
+        row: the version.
+        run: that made it, if any.
+        checks: what the promotion rule found.
+        held_out: means over the hold-out of its run; none unless that compared it with the version that is live now.
+        figures: validation figures of both cards, in groups.
+        same_data: as in `Account`.
+        measures: its card's figures in words.
+    """
+
+    row: ModelVersion
+    run: RetrainRun | None
+    checks: Sequence[CheckRow]
+    held_out: Sequence[FigureRow]
+    figures: Sequence[tuple[str, Sequence[FigureRow]]]
+    same_data: bool | None
+    measures: str
+
+
+def glance_of(session: Session, row: ModelVersion, live: ModelVersion | None) -> Glance:
+    """Look at a version beside the live one; the caller brings the session."""
+    run = run_of(session, row.version)
+    theirs = metrics_of(live) if live is not None and live.version != row.version else {}
+    ours = metrics_of(row)
+    found = measured(run, live.version) if live is not None else None
+    return Glance(
+        row=row,
+        run=run,
+        checks=check_rows(run.decision.get("checks") if run and found else None),
+        held_out=held_out_rows(*found) if found else [],
+        figures=figure_rows(theirs, ours),
+        same_data=_same_data(ours, theirs),
+        measures=measures(row.card.get("metrics")),
+    )
+
+
 def account_of(database: Database, blobs: BlobStore, version: str, against: str | None = None) -> Account:
     """Read everything about a version, but for pictures.
 
@@ -91,7 +131,7 @@ def account_of(database: Database, blobs: BlobStore, version: str, against: str 
         checks=check_rows(record.run.decision.get("checks") if record.run else None),
         held_out=held_out_rows(*found) if found else [],
         figures=figure_rows(theirs, ours),
-        same_data=ours.get("dataset_sha256") == theirs.get("dataset_sha256") if theirs else None,
+        same_data=_same_data(ours, theirs),
         decisions=record.decisions,
         shadow=shadow,
     )
@@ -111,6 +151,10 @@ def metrics_of(row: ModelVersion | None) -> dict[str, Any]:
     """The figures of a version's card; none where it has none."""
     found = row.card.get("metrics") if row is not None else None
     return found if isinstance(found, dict) else {}
+
+
+def _same_data(ours: dict[str, Any], theirs: dict[str, Any]) -> bool | None:
+    return ours.get("dataset_sha256") == theirs.get("dataset_sha256") if theirs else None
 
 
 def _other(session: Session, record: ModelRecord, against: str | None) -> ModelVersion | None:

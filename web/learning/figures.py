@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from web.wording import NETWORK_NAMES
+
 _SVG_HALF = 60.0
 _HELD_OUT = (
     ("false_area", "false-alarm area"),
@@ -15,6 +17,20 @@ _HELD_OUT = (
 )
 # Checks whose candidate must gain, and those where less is better (`scheduler.comparisons`): their loss lies above zero.
 _LIMIT_ABOVE_ZERO = frozenset({"f1", "false area", "false area delivered", "brier", "false flags", "missed", "worst group area"})
+_LABELS = {
+    "f1": "pixel F1",
+    "boxes found": "boxes found",
+    "inside boxes": "share of the alarm inside boxes",
+    "false area": "false-alarm area, authentic",
+    "false area delivered": "false-alarm area, delivered",
+    "brier": "Brier score (calibration)",
+    "false flags": "authentic pictures flagged",
+    "missed": "manipulated pictures passed",
+    "worst group f1": "pixel F1, worst source or annotator",
+    "worst group area": "false-alarm area, worst source or annotator",
+    "speed": "milliseconds a picture",
+    "size": "bytes of weights",
+}
 _SMALL = 5e-4  # below it four decimals say too little
 _OVERALL = (("f1", "pixel F1", True), ("iou", "IoU", True), ("auc", "pixel AUC", True), ("fa_area", "false-alarm area", False))
 _WHOLE = (
@@ -38,9 +54,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """One finding of the promotion rule."""
+    """One finding of the promotion rule; `label` is what was compared, empty where nothing was."""
 
     name: str
+    label: str
     passed: bool
     sentence: str
     live: str
@@ -97,13 +114,23 @@ def held_out_rows(live: Mapping[str, Any], candidate: Mapping[str, Any]) -> list
     return rows + [_figure(words, live.get(key), candidate.get(key), False) for key, words in _HELD_OUT if key in candidate]
 
 
+def label_of(name: str) -> str:
+    """What a check compares, as the head of a row."""
+    if name.startswith("f1 "):
+        network = name.removeprefix("f1 ")
+        return f"pixel F1 through {NETWORK_NAMES.get(network, network)}"
+    return _LABELS.get(name, name)
+
+
 def _check_row(check: Mapping[str, Any]) -> CheckRow:
+    name = str(check.get("name", ""))
     difference, interval = _number(check.get("difference")), check.get("interval")
     span = [_number(each) for each in interval] if isinstance(interval, list | tuple) and len(interval) == 2 else []
     low, high = span if len(span) == 2 else (None, None)
     known = low is not None and high is not None
     return CheckRow(
-        name=str(check.get("name", "")),
+        name=name,
+        label=label_of(name) if _number(check.get("live")) is not None else "",
         passed=bool(check.get("passed")),
         sentence=str(check.get("sentence", "")),
         live=_text(check.get("live")),

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import jinja2
 from fastapi import Request, Response
 
+from web.learning.words import decision_words
 from web.pages import assets
 from web.wording import mending, score_text, shown
 
@@ -85,7 +86,12 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     # Whatever comes from outside is written as `{{ text | shown }}`.
-    words: dict[str, Any] = {"shown": lambda text: shown(str(text)), "score": score_text, "mending": mending}
+    words: dict[str, Any] = {
+        "shown": lambda text: shown(str(text)),
+        "score": score_text,
+        "mending": mending,
+        "did": decision_words,
+    }
     made.filters |= {"percent": percent, "utc": _utc, "thousands": _thousands, **words}
     return made
 
