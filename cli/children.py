@@ -68,15 +68,15 @@ class Child:
         if self.running:
             self._process.terminate()
 
-    def stop(self, grace_s: float) -> None:
-        """Ask the process to end, and make it after `grace_s`."""
+    def stop(self, grace_s: float) -> int:
+        """Ask the process to end, and make it after `grace_s`; its exit status, below 0 the signal that ended it."""
         if self.running:
             self._process.terminate()
             try:
                 self._process.wait(grace_s)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-        self._process.wait()
+        return self._process.wait()
 
     def log_tail(self) -> str:
         """The last lines the process wrote."""

@@ -12,6 +12,7 @@ from cli import (
     audit,
     audit_log,
     beat,
+    blobs,
     check,
     doctor,
     evaluate,
@@ -67,6 +68,7 @@ app.command(rich_help_panel=_REPAIR)(retry.retry)
 app.command(rich_help_panel=_REPAIR)(reaudit.reaudit)
 app.command(rich_help_panel=_REPAIR)(check.check)
 app.command(rich_help_panel=_REPAIR)(purge.purge)
+app.add_typer(blobs.app, name="blobs", rich_help_panel=_REPAIR)
 app.add_typer(annotate.app, name="annotate", rich_help_panel=_LEARN)
 app.command("pseudo-masks", rich_help_panel=_LEARN)(pseudo_masks.pseudo_masks)
 app.add_typer(retrain.app, name="retrain", rich_help_panel=_LEARN)

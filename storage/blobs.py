@@ -105,7 +105,7 @@ class BlobStore(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[StoredBlob]:
-        """Everything in the folder `prefix`, in the order of the keys and at constant memory.
+        """Everything in the folder `prefix`, or at all where that is empty, in the order of the keys and at constant memory.
 
         What is put or deleted meanwhile may be missing or listed: ask `stat` before acting on it. (SeaweedFS sorts folder
         by folder, S3 by whole keys; for keys that all lie equally deep the two are the same.)
@@ -200,12 +200,12 @@ class DirectoryBlobStore:
             raise _disk_error(error, path) from error
 
     def list(self, prefix: str) -> Iterator[StoredBlob]:
-        folder = self._path(prefix)
+        folder = self._path(prefix) if prefix else self._root
         try:
             # One folder at a time; keys are spread over many. What is being written begins with a dot.
             with suppress(FileNotFoundError), os.scandir(folder) as entries:
                 for entry in sorted((each for each in entries if not each.name.startswith(".")), key=_listing_order):
-                    key = f"{prefix}/{entry.name}"
+                    key = f"{prefix}/{entry.name}" if prefix else entry.name
                     if entry.is_dir(follow_symlinks=False):
                         yield from self.list(key)
                     else:
@@ -295,7 +295,8 @@ class MinioBlobStore:
 
     def list(self, prefix: str) -> Iterator[StoredBlob]:
         with s3_errors(prefix):
-            for found in self._client.list_objects(self._bucket, f"{_checked(prefix)}/", recursive=True):
+            folder = f"{_checked(prefix)}/" if prefix else ""
+            for found in self._client.list_objects(self._bucket, folder, recursive=True):
                 yield _stored_object(str(found.object_name), found)
 
     def _make_bucket(self) -> None:

@@ -62,14 +62,14 @@ def running_redis(folder: Path, append_only: bool) -> Iterator[tuple[str, Child]
 
 
 @contextlib.contextmanager
-def local_postgres() -> Iterator[str]:
-    """PostgreSQL from the wheel without fsync; yields the URL of its database `postgres`."""
-    with running_postgres() as (url, _):
+def local_postgres(**settings: str) -> Iterator[str]:
+    """PostgreSQL from the wheel without fsync, with these settings of its own; yields the URL of its database `postgres`."""
+    with running_postgres(**settings) as (url, _):
         yield url
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[tuple[str, Child]]:
+def running_postgres(**own: str) -> Iterator[tuple[str, Child]]:
     """The same; yields its URL and its process.
 
     PostgreSQL refuses to run as root. Root therefore runs it as `nobody`, from a copy that `nobody` may read: the
@@ -102,7 +102,7 @@ def running_postgres() -> Iterator[tuple[str, Child]]:
         _run([*as_owner, *make], cwd=folder)
         (port,) = free_ports(1)
         url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
+        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"} | own
         serve = [str(binaries / "postgres"), "-D", str(data), *(f"--{key}={value}" for key, value in settings.items())]
         with _running("postgres", [*as_owner, *serve], folder, stop_signal=signal.SIGQUIT) as child:
             _wait_until_ready(child, lambda: _postgres_answers(url))
@@ -187,6 +187,13 @@ def _http_answers(url: str) -> bool:
         return urllib3.request("GET", url, retries=False, timeout=2).status == 200
     except urllib3.exceptions.HTTPError:
         return False
+
+
+@contextlib.contextmanager
+def postgres_program(name: str) -> Iterator[str]:
+    """A client program of the PostgreSQL from the wheel, such as pg_dump."""
+    with tempfile.TemporaryDirectory(prefix="tamperwatch-pg-") as folder:
+        yield str(_postgres_binaries(Path(folder)) / name)
 
 
 def _postgres_binaries(folder: Path) -> Path:

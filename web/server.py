@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -55,9 +56,12 @@ class Server(uvicorn.Server):
             name = self.servers[0].sockets[0].getsockname()
             self._tell(f"http://{f'[{name[0]}]' if ':' in name[0] else name[0]}:{name[1]}")
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        # Not uvicorn's own, which kills the process by the same signal once the requests have ended: webhooks in hand would
+        # be cut off, and whoever watches would take a stop in good order for a crash.
         self._closing.set()
-        super().handle_exit(sig, frame)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def serve(settings: Settings, database: Database, started: Callable[[str], None]) -> None:

@@ -36,6 +36,7 @@ def test_the_verbs_of_this_release() -> None:
             "annotate",
             "audit-log",
             "beat",
+            "blobs",
             "keys",
             "pseudo-masks",
             "reaudit",

@@ -171,6 +171,7 @@ def test_a_stream_does_not_keep_the_process_from_ending(production: Web) -> None
         os.kill(production.process.pid, signal.SIGTERM)
         list(lines)
     wait_for(lambda: not production.process.running, "end of the process", 10)
+    assert production.process.stop(0) == 0
 
 
 def test_an_upload_is_never_whole_in_memory(small: Web) -> None:

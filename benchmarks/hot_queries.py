@@ -1,0 +1,270 @@
+"""Plan and time of every query that runs often, at millions of results on PostgreSQL; sizes and insert rate beside them.
+
+    python -m benchmarks.hot_queries --results 5000000
+    python -m benchmarks.hot_queries --results 5000000 --real out/.tamperwatch/tamperwatch.db --plans plans.txt
+
+The functions of `storage` themselves are called; the statements they send are listened to, timed, and the slowest of each
+function is explained by PostgreSQL. What changes rows is rolled back. With `--real`, rows of any store of ours (such as
+`tamperwatch audit` leaves) say what a million results need with masks as the student really writes them.
+"""
+
+import argparse
+import re
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlmodel import Session, col, select
+
+from benchmarks.generated_rows import VERSIONS, WAITING, fill
+from benchmarks.table_sizes import insert_rates, real_sizes, sizes
+from schemas.messages import AuditMessage
+from schemas.records import ErrorRecord
+from schemas.settings import BlobSettings
+from schemas.states import AuditQueue, JobState, Verdict
+from schemas.tables import AuditJob, AuditResult, now
+from storage import export_rows, jobs, migrations, queries, reaudit, recovery, retention, reuse
+from storage.blobs import open_blob_store
+from storage.database import Database
+from tests.local_servers import local_postgres
+
+_ROUNDS = 5
+# What anybody would give a server with so many rows; fsync is off, as in the tests.
+_SERVER = {
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "effective_cache_size": "4GB",
+    "random_page_cost": "1.1",
+    "work_mem": "16MB",
+}
+_SLOW_MS = 100.0
+Query = Callable[[Session], object]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One function of `storage`: how long its statements take together; of the slowest, its plan and the blocks it touched."""
+
+    name: str
+    milliseconds: float
+    statements: int
+    blocks: int
+    nodes: list[str]
+    plan: str
+
+    @property
+    def reads_a_table(self) -> bool:
+        """Whether a large table is read from end to end."""
+        return any("Seq Scan on audit" in node or "Seq Scan on picture" in node for node in self.nodes)
+
+
+def hot_queries(database: Database, count: int) -> dict[str, Query]:
+    """Everything that runs often, by what it is for; each may be called again and again, and is rolled back."""
+    with database.read() as session:
+        waiting = session.exec(select(AuditJob).where(AuditJob.state == JobState.QUEUED).limit(16)).all()
+        running = session.exec(select(AuditJob).where(AuditJob.state == JobState.RUNNING).limit(16)).all()
+        middle = session.exec(select(AuditResult.id).order_by(col(AuditResult.id)).offset(0).limit(1)).one() or 0
+        session.expunge_all()
+    middle += count // 2
+    messages = [_message(job, job.sha256 or "") for job in waiting]
+    seen = [_message(job, _picture(database, middle + number)) for number, job in enumerate(waiting)]
+    policy = reuse.ReusePolicy(VERSIONS[1], lambda _: False)
+    finished = [jobs.Finished(job.id, job.fence, [_result(job.id)]) for job in running]
+    new = [_new_job(number) for number in range(100)]
+    ids = [job.id for job in running]
+    month = now() - timedelta(days=30)
+    old = retention.Selection(up_to=retention.older_than(now() - timedelta(days=60)))
+    again = reaudit.Reaudit(VERSIONS[2], (Verdict.REVIEW,), since=month)
+    wanted = recovery.FailedJobs(since=month, permanent=True)
+    submission = f"submission-{count // 20_000}"
+    filters = export_rows.ExportFilter(since=month, verdict=Verdict.FLAG)
+    return {
+        "submit 100 pictures": lambda session: jobs.add_jobs(session, new),
+        "claim 16 jobs": lambda session: jobs.claim_jobs(session, messages),
+        "claim 16, pictures never seen": lambda session: reuse.claims_or_answers(session, messages, 120, policy),
+        "claim 16, pictures seen before": lambda session: reuse.claims_or_answers(session, _pointed(session, seen), 120, policy),
+        "settle 16 jobs": lambda session: jobs.finish_jobs(session, finished),
+        "fail a job": lambda session: jobs.fail_job(session, ids[0], ErrorRecord(code="decode_failed", message="x")),
+        "results page, any verdict": lambda session: queries.read_results(session, middle, 200),
+        "results page, flagged": lambda session: queries.read_results(session, middle, 200, Verdict.FLAG),
+        "results page, one network": lambda session: queries.read_results(session, middle, 200, source_profile="wechat"),
+        "one result": lambda session: queries.result_numbered(session, middle + 7),
+        "newest result of a picture": lambda session: queries.newest_audit(session, seen[0].sha256 or ""),
+        "newly ended of a submission": lambda session: queries.ended_jobs(session, submission, None),
+        "jobs of a submission by state": lambda session: queries.job_counts(session, submission),
+        "gauges: queues": queries.queue_loads,
+        "gauges: sweep, nothing lost": lambda session: recovery.any_lost(session, 180),
+        "sweep: take 500 lost": lambda session: recovery.take_lost(session, list(AuditQueue), -1, as_of=now()),
+        "status: jobs by state": queries.job_counts,
+        "status: results by verdict": queries.verdict_counts,
+        "status: failures by code": queries.failure_counts,
+        "status: oldest waiting": queries.oldest_waiting,
+        "newest failures": queries.failed_jobs,
+        "retry: count": lambda session: recovery.count_failed(session, wanted),
+        "export page, flagged": lambda session: export_rows.export_page(session, filters, middle, middle * 2, 1000),
+        "reaudit: next 500": lambda session: session.exec(reaudit._jobs(again).limit(500)).all(),
+        "retention: plan of 30 days": lambda session: retention.plan(session, old, frozenset({retention.Purged.ROWS})),
+        "retention: keep the newest N": lambda session: retention.beyond_newest(session, count // 2),
+    }
+
+
+def measure(database: Database, name: str, query: Query) -> Measured:
+    """Call a function a few times, each time rolled back, and let PostgreSQL explain its slowest statement."""
+    times: list[float] = []
+    slowest: tuple[float, str, Any] = (0.0, "", None)
+    statements = 0
+    for _ in range(_ROUNDS):
+        with _rolled_back(database) as session, _heard(database) as heard:
+            query(session)
+        times.append(sum(took for took, _, _ in heard))
+        statements = len(heard)
+        slowest = max(slowest, *heard, key=lambda each: each[0])
+        if times[-1] > 5:
+            break
+    nodes, plan = _explained(database, *slowest[1:])
+    touched = re.search(r"Buffers: shared ([^\n]*)", plan)
+    blocks = sum(int(number) for number in re.findall(r"(?:hit|read)=(\d+)", touched[1])) if touched else 0
+    return Measured(name, 1000 * statistics.median(times), statements, blocks, nodes, plan)
+
+
+def purge_rate(database: Database) -> float:
+    """Jobs that `purge --rows` deletes a second, with their results and pictures; for good."""
+    selection = retention.Selection(up_to=retention.older_than(now() - timedelta(days=89)))
+    with tempfile.TemporaryDirectory() as folder:
+        blobs = open_blob_store(BlobSettings(directory=Path(folder)))
+        gone, started = 0, time.monotonic()
+        for kind, count in retention.purge(database, blobs, selection, frozenset({retention.Purged.ROWS})):
+            gone += count if kind is retention.Purged.ROWS else 0
+            if time.monotonic() - started > 60:
+                break
+    return gone / (time.monotonic() - started)
+
+
+@contextmanager
+def _rolled_back(database: Database) -> Iterator[Session]:
+    with database.engine.connect() as connection, Session(connection) as session:
+        yield session
+        session.rollback()
+
+
+@contextmanager
+def _heard(database: Database) -> Iterator[list[tuple[float, str, Any]]]:
+    """Every statement sent meanwhile: seconds, text, parameters."""
+    heard: list[tuple[float, str, Any]] = []
+    begun: list[float] = []
+
+    def before(*_: object) -> None:
+        begun.append(time.perf_counter())
+
+    def after(_c: object, _cursor: object, statement: str, parameters: Any, _x: object, many: bool) -> None:
+        heard.append((time.perf_counter() - begun.pop(), statement, None if many else parameters))
+
+    event.listen(database.engine, "before_cursor_execute", before)
+    event.listen(database.engine, "after_cursor_execute", after)
+    try:
+        yield heard
+    finally:
+        event.remove(database.engine, "before_cursor_execute", before)
+        event.remove(database.engine, "after_cursor_execute", after)
+
+
+def _explained(database: Database, statement: str, parameters: Any) -> tuple[list[str], str]:
+    """The plan as PostgreSQL carried it out, and its scans in short."""
+    with database.engine.connect() as connection:
+        try:
+            explain = "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) " if parameters is not None else "EXPLAIN (COSTS OFF) "
+            if parameters is None:
+                return [], "many rows at once; not explained"
+            lines = [row[0] for row in connection.exec_driver_sql(explain + statement, parameters)]
+        finally:
+            connection.rollback()
+    scans = [line.strip().removeprefix("->").strip().partition(" (")[0] for line in lines if " Scan" in line]
+    return list(dict.fromkeys(scans)), "\n".join(lines)
+
+
+def _picture(database: Database, number: int) -> str:
+    with database.read() as session:
+        result = session.get(AuditResult, number)
+        job = session.get(AuditJob, result.job_id) if result else None
+        return (job.sha256 if job else None) or ""
+
+
+def _pointed(session: Session, seen: Sequence[AuditMessage]) -> Sequence[AuditMessage]:
+    """Let waiting jobs be for pictures that were audited before."""
+    statement = text("UPDATE audit_job SET sha256 = :sha WHERE id = :id")
+    session.connection().execute(statement, [{"sha": each.sha256, "id": each.job_id} for each in seen])
+    return seen
+
+
+def _message(job: AuditJob, sha256: str) -> AuditMessage:
+    return AuditMessage(job_id=job.id, sha256=sha256, source=job.source, queue=job.queue)
+
+
+def _result(job_id: uuid.UUID) -> AuditResult:
+    values = {"score": 0.5, "verdict": Verdict.PASS, "area": 0.1, "mask_png": bytes(200), "latency_ms": 80}
+    return AuditResult(job_id=job_id, model_version=VERSIONS[2], width_px=1200, height_px=900, **values)
+
+
+def _new_job(number: int) -> jobs.NewJob:
+    name = uuid.uuid4().hex
+    return jobs.NewJob(f"{number}.jpg", name * 2, 200_000, f"new-{name}", "hot queries")
+
+
+def main() -> None:
+    """Fill a database, measure, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", type=int, default=5_000_000)
+    parser.add_argument("--database", help="an empty PostgreSQL database of your own, or one that an earlier run has filled")
+    parser.add_argument("--fill-only", action="store_true", help="measure later, with --database")
+    parser.add_argument("--real", type=Path, help="a SQLite store of ours whose results say how large real ones are")
+    parser.add_argument("--plans", type=Path, help="where the whole plans go")
+    given = parser.parse_args()
+    with nullcontext(given.database) if given.database else local_postgres(**_SERVER) as url:
+        database = Database(url)
+        migrations.upgrade(database)
+        _fill(database, given.results)
+        if not given.fill_only:
+            _measure(database, given.results, given.plans)
+        if given.real:
+            print(*real_sizes(database, given.real), sep="\n")
+        database.close()
+
+
+def _fill(database: Database, results: int) -> None:
+    with database.read() as session:
+        filled_before = session.exec(select(AuditResult.id).limit(1)).first() is not None
+    if not filled_before:
+        filled = fill(database, results)
+        print(f"{results:,} ended jobs and {WAITING:,} unfinished ones: made in {filled.rows_s:.0f} s, before their indexes")
+        print(*(f"  {name} built in {took:.1f} s" for name, took in filled.indexes_s.items()), sep="\n", flush=True)
+
+
+def _measure(database: Database, results: int, plans: Path | None) -> None:
+    print(*sizes(database, results), sep="\n")
+    print("milliseconds, statements and, of the slowest, 8 kB blocks touched", flush=True)
+    measured = [_told(measure(database, name, query)) for name, query in hot_queries(database, results).items()]
+    if plans:
+        shown = (f"== {each.name}: {each.milliseconds:.1f} ms\n{each.plan}" for each in measured)
+        plans.write_text("\n\n".join(shown), encoding="utf-8")
+    print(*insert_rates(database), sep="\n")
+    print(f"purge --rows: {purge_rate(database):.0f} jobs/s with their results and pictures' rows", flush=True)
+
+
+def _told(measured: Measured) -> Measured:
+    slow = "  <-- slow" if measured.milliseconds > _SLOW_MS else ""
+    mark = "  <-- reads a whole table" if measured.reads_a_table else slow
+    numbers = f"{measured.milliseconds:9.1f} {measured.statements:4} {measured.blocks:8,}"
+    print(f"{numbers}  {measured.name}: {'; '.join(measured.nodes)}{mark}", flush=True)
+    return measured
+
+
+if __name__ == "__main__":
+    main()
