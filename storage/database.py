@@ -36,7 +36,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session for queries; never holds SQLite's write lock."""
-        with _in_our_words(), Session(self.engine) as session:
+        with in_our_words(), Session(self.engine) as session:
             yield session
 
     @contextmanager
@@ -49,7 +49,7 @@ class Database:
             StoreUnavailable: the database does not answer or refuses the transaction; nothing was written.
             DiskFull: no space is left; nothing was written.
         """
-        with _in_our_words(), self.engine.connect() as connection:
+        with in_our_words(), self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
             with Session(connection) as session, session.begin():
                 yield session
@@ -90,7 +90,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
-def _in_our_words() -> Iterator[None]:
+def in_our_words() -> Iterator[None]:
+    """What the database's driver raises, as errors of ours."""
     try:
         yield
     except (DBAPIError, PoolTimeout) as error:

@@ -62,3 +62,21 @@ def test_a_file_that_is_no_database(tamperwatch: Tamperwatch, tmp_path: Path) ->
     assert ran.code == 3
     assert "file is not a database" in ran.err
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8").startswith("not a database")
+
+
+def test_the_schema_of_a_later_release_is_used_with_a_warning(
+    tamperwatch: Tamperwatch, sqlite_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999_later'")
+    connection.close()
+    assert tamperwatch("status", DATABASE_URL=sqlite_url).code == 0
+    assert "revision 9999_later of a later release" in caplog.text
+
+
+def test_the_schema_of_an_earlier_release_is_refused(tamperwatch: Tamperwatch, sqlite_url: str) -> None:
+    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.close()
+    ran = tamperwatch("status", DATABASE_URL=sqlite_url)
+    assert ran.code == 3 and "stands at revision 0001" in ran.err
