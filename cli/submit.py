@@ -13,6 +13,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from cli import remote
 from cli.console import load_settings, progress_bar, stderr, stdout
 from cli.files import nothing_in, stream_files
 from cli.interruption import Interruption
@@ -42,6 +43,9 @@ def submit(
     profiles: Annotated[str, typer.Option(help="Audit as these networks would deliver it too, e.g. wechat,facebook.")] = "",
     source_profile: Annotated[str | None, typer.Option(help="The network the pictures were taken from; kept with them.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until every picture has its result.")] = False,
+    api: Annotated[
+        str | None, typer.Option(help="Address of an installation: send files there over HTTP; the key: TAMPERWATCH_API_KEY.")
+    ] = None,
 ) -> None:
     """Submit pictures to the workers. The same file under the same name is never audited twice.
 
@@ -54,7 +58,12 @@ def submit(
       tamperwatch submit suspicious.jpg --queue high --watch
       tamperwatch submit s3://uploads/2026/11/ --source-profile wechat
       tamperwatch submit --manifest pictures.jsonl
+      tamperwatch submit incoming/ --api https://audit.example.com
     """
+    if api is not None:
+        if not _sent_over(api, paths or [], manifest, remote.Wanted(queue, parse_profiles(profiles), source_profile), watch):
+            raise typer.Exit(1)
+        return
     settings = load_settings()
     submission = _submission(settings, queue, parse_profiles(profiles), source_profile)
     with ExitStack() as stack:
@@ -85,6 +94,34 @@ class _Totals:
         self.taken += step.taken
         self.known += step.known
         self.refused += step.refused
+
+
+def _sent_over(api: str, paths: list[str], manifest: str | None, wanted: remote.Wanted, watch: bool) -> bool:
+    """Send files over HTTP; True if none was refused and, with `watch`, none failed.
+
+    Raises:
+        InvalidInput: something else than files and folders was named.
+    """
+    if not paths or manifest is not None or any(path.startswith("s3://") for path in paths):
+        raise InvalidInput("with --api, name files and folders; a manifest or an S3 prefix is submitted where its pictures are")
+    totals = _Totals()
+    with remote.connected(api) as client, progress_bar() as bar:
+        task = bar.add_task("sending", total=None)
+
+        def sent(taken: int, refused: int) -> None:
+            totals.add(Step(taken, refused=refused))
+            bar.update(task, completed=totals.taken)
+
+        audits = remote.send(client, stream_files(Path(path) for path in paths), wanted, sent)
+        if totals.taken == 0:
+            raise nothing_in([Path(path) for path in paths])
+        bar.update(task, description="auditing" if watch else "sent", total=totals.taken)
+        ended = [client.wait(audit.id) for audit in audits] if watch else audits
+    failed = totals.refused + sum(audit.counts.get(JobState.FAILED, 0) for audit in ended)
+    pictures = "picture" if totals.taken == 1 else "pictures"
+    numbers = ", ".join(audit.id for audit in audits) or "none"
+    stdout.print(f"{totals.taken} {pictures}, {failed} failed or refused; audits: {numbers}", soft_wrap=True)
+    return failed == 0
 
 
 def _submission(settings: Settings, queue: AuditQueue, profiles: tuple[str, ...], source_profile: str | None) -> Submission:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import delete, update
+from sqlalchemy import and_, delete, update
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
@@ -75,13 +75,17 @@ def begin(session: Session, key: ApiKey, fingerprint: str, idempotency_key: str,
     return Begun(row, is_new=True)
 
 
-def finish(session: Session, request: AuditRequest, job_ids: Sequence[uuid.UUID]) -> None:
-    """Note that an audit is in, with its jobs in the order asked."""
-    named = [str(each) for each in job_ids]
+def finish(session: Session, request: AuditRequest, job_ids: Sequence[uuid.UUID]) -> AuditRequest:
+    """Note that an audit is in, with its jobs in the order asked, and return it as it stands then."""
+    finished = AuditRequest(
+        **request.model_dump(exclude={"job_ids", "finished_at"}), job_ids=[str(each) for each in job_ids], finished_at=now()
+    )
     if request.idempotency_key is None:
-        session.add(AuditRequest(**request.model_dump(exclude={"job_ids", "finished_at"}), job_ids=named, finished_at=now()))
-        return
-    session.execute(update(AuditRequest).where(col(AuditRequest.id) == request.id).values(job_ids=named, finished_at=now()))
+        session.add(finished)
+    else:
+        values = {"job_ids": finished.job_ids, "finished_at": finished.finished_at}
+        session.execute(update(AuditRequest).where(col(AuditRequest.id) == request.id).values(values))
+    return finished
 
 
 def give_up(session: Session, request: AuditRequest) -> None:
@@ -110,16 +114,15 @@ def get(session: Session, request_id: str) -> AuditRequest:
 
 def asked_jobs(session: Session, request: AuditRequest) -> list[AskedJob]:
     """The pictures of an audit in the order asked, each with its newest result as submitted."""
-    jobs: dict[str, AuditJob] = {}
-    results: dict[str, AuditResult] = {}
+    found: dict[str, AskedJob] = {}
+    own = and_(col(AuditResult.job_id) == col(AuditJob.id), col(AuditResult.profile) == OWN_PICTURE)
+    query = select(AuditJob, AuditResult).outerjoin(AuditResult, own).options(defer(col(AuditResult.mask_png)))  # type: ignore[arg-type]
     for start in range(0, len(request.job_ids), _PAGE):
         ids = [uuid.UUID(each) for each in request.job_ids[start : start + _PAGE]]
-        jobs |= {str(job.id): job for job in session.exec(select(AuditJob).where(col(AuditJob.id).in_(ids)))}
-        own = select(AuditResult).where(col(AuditResult.job_id).in_(ids), col(AuditResult.profile) == OWN_PICTURE)
         # Oldest first: of several versions the last one stays.
-        query = own.order_by(col(AuditResult.id)).options(defer(col(AuditResult.mask_png)))  # type: ignore[arg-type]
-        results |= {str(result.job_id): result for result in session.exec(query)}
-    return [AskedJob(each, jobs.get(each), results.get(each)) for each in request.job_ids]
+        for job, result in session.exec(query.where(col(AuditJob.id).in_(ids)).order_by(col(AuditResult.id))):
+            found[str(job.id)] = AskedJob(str(job.id), job, result)
+    return [found.get(each, AskedJob(each, None, None)) for each in request.job_ids]
 
 
 def job_ids_of(session: Session, client_refs: Sequence[str]) -> list[uuid.UUID]:

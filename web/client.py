@@ -146,16 +146,21 @@ class TamperwatchClient:
             if not page.more:
                 return
 
-    def page(self, cursor: int = 0, verdict: Verdict | None = None, limit: int = 200) -> ResultPage:
+    def page(
+        self, cursor: int = 0, verdict: Verdict | None = None, limit: int = 200, source_profile: str | None = None
+    ) -> ResultPage:
         """One page of results."""
         wanted: dict[str, Any] = {"cursor": cursor, "limit": limit} | ({"verdict": verdict.value} if verdict else {})
+        wanted |= {"source_profile": source_profile} if source_profile else {}
         return self._connection.get(ResultPage, "/v1/results", wanted)
 
     def newest(self) -> int:
         """The cursor behind the newest result."""
         return self._connection.get(ResultPage, "/v1/results/newest").next_cursor
 
-    def follow(self, cursor: int | None = None, verdict: Verdict | None = None) -> Iterator[ResultView]:
+    def follow(
+        self, cursor: int | None = None, verdict: Verdict | None = None, source_profile: str | None = None
+    ) -> Iterator[ResultView]:
         """Results as they come, each once, for as long as you read; a server that goes away is waited for.
 
         Args:
@@ -164,7 +169,9 @@ class TamperwatchClient:
         Raises:
             ApiError: the server refuses, or is away for too long.
         """
-        return follow(self._connection, self.newest() if cursor is None else cursor, verdict, self._give_up_s)
+        wanted = {"verdict": verdict.value} if verdict else {}
+        wanted |= {"source_profile": source_profile} if source_profile else {}
+        return follow(self._connection, self.newest() if cursor is None else cursor, wanted, self._give_up_s)
 
     def result(self, number: int) -> ResultView:
         """One result."""

@@ -2,23 +2,23 @@
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import httpx2
 from pydantic import ValidationError
 
-from schemas.states import Verdict
 from web.client_connection import ApiError, Connection, is_passing
 from web.views import ResultView
 
 _PAUSE_S: Final = 1.0
 
 
-def follow(connection: Connection, cursor: int, verdict: Verdict | None, give_up_s: float) -> Iterator[ResultView]:
+def follow(connection: Connection, cursor: int, wanted: Mapping[str, str], give_up_s: float) -> Iterator[ResultView]:
     """Results behind a cursor as they come, each once.
 
     Args:
+        wanted: fields of the query that filter.
         give_up_s: how long a server may be away.
 
     Raises:
@@ -26,7 +26,7 @@ def follow(connection: Connection, cursor: int, verdict: Verdict | None, give_up
     """
     heard_s = time.monotonic()
     while True:
-        query: dict[str, Any] = {"cursor": cursor} | ({"verdict": verdict.value} if verdict else {})
+        query: dict[str, Any] = {"cursor": cursor, **wanted}
         try:
             with connection.opened("/v1/results/stream", query, Accept="text/event-stream") as answer:
                 heard_s = time.monotonic()

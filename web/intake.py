@@ -2,9 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+
+from sqlmodel import Session
 
 from model.compress import PROFILES
 from schemas.api_tables import AuditRequest
@@ -20,13 +22,14 @@ from web.context import Context
 from web.lookup import source_of
 from web.references import AuditOrder, Wishes
 from web.uploads import Form, Upload
+from web.views import AuditView, audit_view
 from workers.sending import Sender
 from workers.submission import Submission, submit_sources
 
 log = logging.getLogger(__name__)
 
 
-def take_form(context: Context, caller: Caller, form: Form, idempotency_key: str | None) -> AuditRequest:
+def take_form(context: Context, caller: Caller, form: Form, idempotency_key: str | None) -> AuditView:
     """Take in pictures that were sent. One that is refused is a failed job; its neighbours go on.
 
     Raises:
@@ -38,7 +41,7 @@ def take_form(context: Context, caller: Caller, form: Form, idempotency_key: str
         raise refused[0]
     begun = _begin(context, caller, form.fingerprint, idempotency_key)
     if not begun.is_new:
-        return begun.request
+        return audit_of(context, begun.request.id)
     with _given_up_on_error(context, begun.request):
         for each in form.uploads:
             if each.sha256 is not None:
@@ -47,14 +50,14 @@ def take_form(context: Context, caller: Caller, form: Form, idempotency_key: str
         new = [_new_job(begun.request, form.wishes, context, *pair) for pair in zip(form.uploads, refs, strict=True)]
         with context.database.write() as session:
             to_send = jobs.add_jobs(session, new)
-            audit_requests.finish(session, begun.request, audit_requests.job_ids_of(session, refs))
+            view = _finished(session, begun.request, refs)
         sender = Sender(context.app, max_queued=0)
         list(sender.send(to_send, []))
         _note(sender.error)
-    return begun.request
+    return view
 
 
-def take_order(context: Context, caller: Caller, order: AuditOrder, idempotency_key: str | None) -> AuditRequest:
+def take_order(context: Context, caller: Caller, order: AuditOrder, idempotency_key: str | None) -> AuditView:
     """Take in pictures that were named.
 
     Raises:
@@ -63,7 +66,7 @@ def take_order(context: Context, caller: Caller, order: AuditOrder, idempotency_
     fingerprint = hashlib.sha256(order.model_dump_json().encode()).hexdigest()
     begun = _begin(context, caller, fingerprint, idempotency_key)
     if not begun.is_new:
-        return begun.request
+        return audit_of(context, begun.request.id)
     with _given_up_on_error(context, begun.request):
         refs = [each.client_ref or _reference(begun.request, index) for index, each in enumerate(order.pictures)]
         # Each reference once: the same one twice in a request is one job, and stands in both places.
@@ -75,8 +78,24 @@ def take_order(context: Context, caller: Caller, order: AuditOrder, idempotency_
         except BrokerUnavailable as error:
             _note(error)
         with context.database.write() as session:
-            audit_requests.finish(session, begun.request, audit_requests.job_ids_of(session, refs))
-    return begun.request
+            return _finished(session, begun.request, refs)
+
+
+def audit_of(context: Context, audit_id: str) -> AuditView:
+    """An audit as it stands.
+
+    Raises:
+        NotFound
+    """
+    with context.database.read() as session:
+        request = audit_requests.get(session, audit_id)
+        return audit_view(request, audit_requests.asked_jobs(session, request))
+
+
+def _finished(session: Session, request: AuditRequest, refs: Sequence[str]) -> AuditView:
+    """Note that an audit is in, and show it: in the same transaction, as most of an upload's time goes into those."""
+    finished = audit_requests.finish(session, request, audit_requests.job_ids_of(session, refs))
+    return audit_view(finished, audit_requests.asked_jobs(session, finished))
 
 
 def _begin(context: Context, caller: Caller, fingerprint: str, idempotency_key: str | None) -> Begun:

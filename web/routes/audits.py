@@ -9,14 +9,13 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from schemas.errors import InvalidRequest, TooLarge
-from storage import audit_requests
 from web.access import Caller, Reader, Submitter
 from web.context import Context, ContextDep
-from web.intake import take_form, take_order
+from web.intake import audit_of, take_form, take_order
 from web.problems import documented
 from web.references import AuditOrder
 from web.uploads import read_form
-from web.views import AuditView, audit_view
+from web.views import AuditView
 
 router = APIRouter(prefix="/v1/audits", tags=["audits"])
 
@@ -71,7 +70,7 @@ def show(
     audit_id: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="from `POST /v1/audits`")],
 ) -> AuditView:
     """Every picture of an audit with its state, and its result or error once it has ended."""
-    return _view(context, audit_id)
+    return audit_of(context, audit_id)
 
 
 async def _taken(request: Request, context: Context, caller: Caller, idempotency_key: str | None) -> AuditView:
@@ -79,10 +78,10 @@ async def _taken(request: Request, context: Context, caller: Caller, idempotency
     if kind == "multipart/form-data":
         with ExitStack() as closing:
             form = await read_form(request, context.limits, context.settings.web.max_files, closing)
-            return await run_in_threadpool(lambda: _view(context, take_form(context, caller, form, idempotency_key).id))
+            return await run_in_threadpool(lambda: take_form(context, caller, form, idempotency_key))
     if kind == "application/json":
         order = _order(await _json_body(request))
-        return await run_in_threadpool(lambda: _view(context, take_order(context, caller, order, idempotency_key).id))
+        return await run_in_threadpool(lambda: take_order(context, caller, order, idempotency_key))
     raise InvalidRequest("send multipart/form-data with pictures, or application/json with references")
 
 
@@ -103,9 +102,3 @@ def _order(body: bytes) -> AuditOrder:
         wrong = error.errors(include_input=False, include_url=False)[:3]
         words = [f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in wrong]
         raise InvalidRequest("; ".join(words)) from error
-
-
-def _view(context: Context, audit_id: str) -> AuditView:
-    with context.database.read() as session:
-        request = audit_requests.get(session, audit_id)
-        return audit_view(request, audit_requests.asked_jobs(session, request))

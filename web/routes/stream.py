@@ -15,6 +15,7 @@ from web import examples
 from web.access import Reader
 from web.context import Context, ContextDep
 from web.problems import documented
+from web.references import SourceProfile
 from web.routes.results import MAX_NUMBER
 from web.views import ResultView, result_view
 
@@ -48,6 +49,7 @@ async def stream(
     _caller: Reader,
     cursor: Annotated[int | None, Query(ge=0, le=MAX_NUMBER, description="begin behind this result; by default, now")] = None,
     verdict: Annotated[Verdict | None, Query(description="only these")] = None,
+    source_profile: Annotated[SourceProfile | None, Query(description="only of pictures taken from this network")] = None,
     last_event_id: Annotated[int | None, Header(ge=0, le=MAX_NUMBER, description="sent by whoever comes back")] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events named `result`, whose ids are cursors: a client that reconnects sends the last one and misses nothing.
@@ -61,7 +63,7 @@ async def stream(
     with move_on_after(_LONGEST_S):
         while not context.closing.is_set():
             try:
-                found = await run_in_threadpool(_page, context, after, verdict)
+                found = await run_in_threadpool(_page, context, after, verdict, source_profile)
             except ServiceError:
                 return  # closed, not broken: the client comes back with the last event it has
             for each in found:
@@ -76,7 +78,7 @@ def _newest(context: Context) -> int:
         return feed.newest_result(session)
 
 
-def _page(context: Context, after: int, verdict: Verdict | None) -> list[ResultView]:
+def _page(context: Context, after: int, verdict: Verdict | None, source_profile: str | None) -> list[ResultView]:
     with context.database.read() as session:
-        found = queries.read_results(session, after, _PAGE, verdict)
+        found = queries.read_results(session, after, _PAGE, verdict, source_profile=source_profile)
     return [result_view(each, each.own) for each in found if each.own is not None]
