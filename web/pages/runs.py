@@ -35,7 +35,7 @@ _LISTED: Final = 100
 def listed(request: Request, context: ContextDep, person: Viewer) -> Response:
     with context.database.read() as session:
         found = runs.listed(session, _LISTED)
-        new = count_new(session, runs.past(session).read_up_to)
+        new = count_new(session, runs.past(session, now()).read_up_to)
         trainer = leases.holder(session, runs.LEASE)
     under_way = next((run for run in found if not run.state.ended), None)
     values: dict[str, Any] = {
