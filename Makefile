@@ -7,7 +7,7 @@ BASE := .venv
 FULL := .venv-full
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench page wheel clean
+.PHONY: help demo up test check bench page wheel clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
@@ -24,6 +24,14 @@ $(FULL)/installed: pyproject.toml constraints.txt
 
 demo: $(BASE)/installed ## Install, audit samples/pictures, write masks, overlays and a report to demo-out/
 	$(BASE)/bin/tamperwatch audit samples/pictures --out demo-out --profiles wechat
+
+$(BASE)/web-installed: $(BASE)/installed
+	$(BASE)/bin/python $(PIP_INSTALL) --editable '.[web]'
+	$(MAKE) --no-print-directory page
+	@touch $@
+
+up: $(BASE)/web-installed ## Install with the page, then start everything on this machine, until Ctrl-C
+	$(BASE)/bin/tamperwatch up
 
 test: $(FULL)/installed ## Everything: linters, types, import rules, all tests against real servers
 	$(MAKE) --no-print-directory lint

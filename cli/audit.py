@@ -67,7 +67,7 @@ def audit(
         if not as_json:
             _show_places(out, stack.settings.database_url)
         if page:
-            _stay_open(stack, submission.id)
+            _stay_open(stack)
     if any(record.status == "failed" for record in records):
         raise typer.Exit(1)
 
@@ -105,12 +105,12 @@ def _show(records: list[AuditRecord], as_json: bool) -> None:
     )
 
 
-def _stay_open(stack: EmbeddedStack, submission: str) -> None:
+def _stay_open(stack: EmbeddedStack) -> None:
     """The pictures of this audit in the page, until Ctrl-C."""
     web = stack.settings.web
     listening = place_to_listen(web.host, web.port, may_differ=True)
     start_page(stack, listening)
-    login = login_address(stack.database, listening, f"/results?submission={submission}")
+    login = login_address(stack.database, listening, "/results")
     stderr.print(f"open once, within 10 min: {login}", markup=False, highlight=False, soft_wrap=True)
     stay(stack, login)
 
