@@ -64,6 +64,31 @@ page: ## Bundle the review page's scripts and styles (npm from the PATH, or from
 wheel: $(FULL)/installed ## Build the wheel, install it in a clean venv and run it outside the repository
 	sh .ci/check_wheel.sh $(FULL)/bin/python
 
+SUPPLY = .venv-supply
+$(SUPPLY)/installed:
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install pip-tools pip-audit cyclonedx-bom
+	@touch $@
+
+.PHONY: hashes vulnerabilities sbom licences
+hashes: $(SUPPLY)/installed ## Write deploy/hashes-cpu.txt anew, after a change of constraints.txt
+	$(PYTHON) deploy/requirements.py web otel > build-requirements.in
+	$(SUPPLY)/bin/pip-compile --quiet --allow-unsafe --generate-hashes --strip-extras --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --constraint constraints.txt \
+		--output-file deploy/hashes-cpu.txt build-requirements.in
+	rm build-requirements.in
+
+vulnerabilities: $(SUPPLY)/installed ## Known vulnerabilities of the CPU image's packages; asks a service on the internet
+	$(SUPPLY)/bin/pip-audit --strict --no-deps --disable-pip --requirement deploy/hashes-cpu.txt
+
+sbom: $(SUPPLY)/installed ## dist/sbom.cdx.json: the CPU image's packages with versions and hashes, as CycloneDX
+	mkdir -p dist
+	$(SUPPLY)/bin/cyclonedx-py requirements deploy/hashes-cpu.txt --pyproject pyproject.toml --output-format JSON \
+		--output-file dist/sbom.cdx.json
+
+licences: $(FULL)/installed ## Write the table of docs/licences.md anew
+	$(FULL)/bin/python .ci/licences.py
+
 COMPOSE = docker compose --file deploy/compose.yaml
 
 .PHONY: compose-up compose-smoke
@@ -75,4 +100,4 @@ compose-smoke: ## The sample pictures through that stack
 	sh deploy/smoke.sh
 
 clean: ## Remove environments, caches and what the demo wrote
-	rm -rf $(BASE) $(FULL) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache web/static web/frontend/node_modules
+	rm -rf $(BASE) $(FULL) $(SUPPLY) build dist demo-out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache web/static web/frontend/node_modules

@@ -63,7 +63,8 @@ def test_all_packages_are_pinned_and_no_registry_is_named(lines: dict[str, list[
     runs = [rest for stage in lines.values() for name, rest in stage if name == "RUN"]
     installs = [rest for rest in runs if re.search(r"-m pip( --python \S+)? install", rest)]
     assert len(installs) == 5
-    assert [rest for rest in installs if "--constraint constraints.txt" not in rest and "--no-index" not in rest] == []
+    pinned = ("--constraint constraints.txt", "--require-hashes", "--no-index")
+    assert [rest for rest in installs if not any(option in rest for option in pinned)] == []
     assert re.findall(r"https?://(?!127\.0\.0\.1)\S+", DOCKERFILE.read_text(encoding="utf-8")) == []
 
 
@@ -79,7 +80,13 @@ def test_the_context_holds_every_room_of_the_wheel_and_nothing_else(steps: Modul
     tops = {path.parts[0] for path in sent}
     files = {"pyproject.toml", "hatch_build.py", "constraints.txt", "README.md", "LICENSE", "LICENSE-weights"}
     assert tops == {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], *files}
-    assert {path.parts[1] for path in sent if path.parts[0] == "deploy"} == {"__init__.py", "requirements.py", "migrations"}
+    assert {path.parts[1] for path in sent if path.parts[0] == "deploy"} == {
+        "__init__.py",
+        "requirements.py",
+    of_deploy = {"__init__.py", "requirements.py", "hashes-cpu.txt", "migrations"}
+    assert {path.parts[1] for path in sent if path.parts[0] == "deploy"} == of_deploy
+        "migrations",
+    }
     assert [path for path in sent if path.suffix == ".pyc" or "node_modules" in path.parts or "static" in path.parts] == []
 
 
