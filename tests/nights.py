@@ -84,7 +84,7 @@ def annotate(database: Database, blobs: BlobStore, numbers: range, annotator: st
     for number in numbers:
         box = box_of(number) if number % 2 else None
         data = drawn(number, box)
-        sha256 = _stored(blobs, data)
+        sha256 = stored(blobs, data)
         sizes[sha256] = len(data)
         told = (_elsewhere(box) if misplaced else box,) if box else ()
         kind = AnnotationKind.BOXES if told else AnnotationKind.AUTHENTIC
@@ -142,7 +142,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def _stored(blobs: BlobStore, data: bytes) -> str:
+def stored(blobs: BlobStore, data: bytes) -> str:
+    """Store a picture; its sha256."""
     sha256 = hashlib.sha256(data).hexdigest()
     blobs.put(picture_key(sha256), data)
     return sha256
