@@ -27,8 +27,13 @@ DRAWING: Final = PixelBudget(80_000_000)
 # Raised with every change of what is drawn, so that no cache keeps the old one.
 _DRAWN_AS: Final = f"1 pillow {PIL.__version__}"
 _HEAD_BYTES: Final = 32
-# May be kept, must be asked for again: a purged picture is gone for everybody.
-_CACHING: Final = {"Cache-Control": "private, no-cache"}
+# May be kept, must be asked for again: a purged picture is gone for everybody. Opened by itself it can do nothing: said here
+# too, whatever a page around it is allowed.
+_HEADERS: Final = {
+    "Cache-Control": "private, no-cache",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+}
 # By what the bytes are, never by what anybody called them.
 _TYPES: Final = (
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -122,11 +127,15 @@ def picture(context: Context, request: Request, number: int) -> Response:
         raise BlobMissing("the bytes of this picture are not in the blob store any more")
     pieces = context.blobs.read(picture_key(sha256))
     first = next(pieces, b"")
-    headers = _CACHING | {"ETag": tag, "Content-Length": str(found.bytes)}
+    headers = _HEADERS | {"ETag": tag, "Content-Length": str(found.bytes)}
     media_type = media_type_of(first[:_HEAD_BYTES])
     if media_type is None:
         # A foreign producer may have stored anything; a browser is only ever to save it.
-        media_type, headers["Content-Disposition"] = "application/octet-stream", "attachment"
+        media_type, shown_as, ending = "application/octet-stream", "attachment", "bin"
+    else:
+        shown_as, ending = "inline", media_type.partition("/")[2]
+    # Saved under a name of ours: theirs may end in anything.
+    headers["Content-Disposition"] = f'{shown_as}; filename="result-{number}.{ending}"'
     return StreamingResponse(_from(first, pieces), headers=headers, media_type=media_type)
 
 
@@ -167,10 +176,10 @@ def is_known(request: Request, tag: str) -> bool:
 
 
 def not_modified(tag: str) -> Response:
-    return Response(status_code=304, headers=_CACHING | {"ETag": tag})
+    return Response(status_code=304, headers=_HEADERS | {"ETag": tag})
 
 
 def _png(image: Image.Image, tag: str) -> Response:
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=_PNG_LEVEL)
-    return Response(buffer.getvalue(), headers=_CACHING | {"ETag": tag}, media_type="image/png")
+    return Response(buffer.getvalue(), headers=_HEADERS | {"ETag": tag}, media_type="image/png")

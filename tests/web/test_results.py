@@ -141,10 +141,8 @@ def test_what_was_purged_is_gone(api: Api) -> None:
     assert get(api, f"{URL}/{result.id}").json()["mask"] is None
 
 
-@pytest.mark.parametrize(
-    "content", [b"<script>alert(1)</script>", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", b"MZ"]
-)
-def test_what_is_no_picture_is_only_ever_saved(api: Api, content: bytes) -> None:
+def stored_as(api: Api, content: bytes) -> int:
+    """A result whose picture's bytes are these, as a foreign producer may have stored them."""
     job = AuditJob(source="<script>.jpg", sha256="a" * 64, state=JobState.DONE, finished_at=now())
     made = api.audited()
     api.context.blobs.put(picture_key("a" * 64), content)
@@ -154,16 +152,48 @@ def test_what_is_no_picture_is_only_ever_saved(api: Api, content: bytes) -> None
         result = AuditResult(**made.model_dump(exclude={"id", "job_id"}), job_id=job.id)
         session.add(result)
         session.flush()
-        number = result.id
+        return result.id or 0
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [
+        (b"\xff\xd8\xff\xe0<html><script>alert(1)</script>", "image/jpeg"),
+        (b"GIF89a=1;alert(1)//<svg onload=alert(1)>", "image/gif"),
+        (b"BM<!doctype html><script>alert(1)</script>", "image/bmp"),
+    ],
+)
+def test_what_is_a_picture_and_a_page_at_once_is_only_ever_a_picture(api: Api, content: bytes, media_type: str) -> None:
+    number = stored_as(api, content)
+    headers = get(api, f"{URL}/{number}/picture").headers
+    assert (headers["content-type"], headers["x-content-type-options"]) == (media_type, "nosniff")
+    assert headers["content-disposition"] == f'inline; filename="result-{number}.{media_type[6:]}"'
+    policy = headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "sandbox"} <= set(policy) and len(headers.get_list("content-security-policy")) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<script>alert(1)</script>",
+        b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+        b"\xef\xbb\xbf<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"%PDF-1.7 ",
+        b"MZ",
+        b"",
+    ],
+)
+def test_what_is_no_picture_is_only_ever_saved(api: Api, content: bytes) -> None:
+    number = stored_as(api, content)
     answer = get(api, f"{URL}/{number}/picture")
     assert answer.content == content
     assert answer.headers["content-type"] == "application/octet-stream"
-    assert answer.headers["content-disposition"] == "attachment"
+    assert answer.headers["content-disposition"] == f'attachment; filename="result-{number}.bin"'
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in answer.headers["content-security-policy"]
     shown = get(api, f"{URL}/{number}")
     assert shown.headers["content-type"] == "application/json" and shown.json()["image"] == "<script>.jpg"
-    assert get(api, f"{URL}/{number}/overlay.png").status_code == 415
+    assert get(api, f"{URL}/{number}/overlay.png").status_code == (415 if content else 422)
 
 
 @pytest.mark.parametrize(
