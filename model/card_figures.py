@@ -13,6 +13,7 @@ from model.evaluation import measure
 from model.evaluation_data import EvaluationItem
 from model.evaluation_report import Outcome, summary
 from model.predictor import Predictor
+from model.score_meaning import RELIABILITY, reliability_table
 from model.sweeps import AS_IS, variants
 
 HELD_OUT: Final = (
@@ -54,7 +55,9 @@ def calibrated_figures(
     outcomes = [_judged(outcome, by_image[outcome.image]) for outcome in measurement.outcomes]
     report = summary(replace(measurement, outcomes=outcomes))
     how = IN_SAMPLE if folds is None else HELD_OUT
-    return calibration, {"calibration": how} | report.model_dump(mode="json", exclude={"duration_s", "sweeps"})
+    figures = {"calibration": how} | report.model_dump(mode="json", exclude={"duration_s", "sweeps"})
+    judged = [(outcome.score, outcome.tampered) for outcome in outcomes if outcome.variant == AS_IS]
+    return calibration, figures | {RELIABILITY: reliability_table(judged)}
 
 
 def _judged(outcome: Outcome, calibration: Calibration) -> Outcome:

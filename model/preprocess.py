@@ -134,6 +134,20 @@ def pixels_of(data: bytes, limits: PictureLimits | None = None) -> int:
         return image.width * image.height
 
 
+def shows_as_stored(data: bytes, limits: PictureLimits | None = None) -> bool:
+    """Whether any browser shows these bytes as `decode` does, by their header: one frame, ordinary colours, turned upright.
+
+    Of JPEGs they heed the EXIF orientation; of other formats not all of them do.
+
+    Raises:
+        EmptyPicture, UnsupportedFormat, TooLarge, DecodeFailed
+    """
+    image = _opened(data, limits or PictureLimits())
+    jpeg = image.format in ("JPEG", "MPO")
+    still = jpeg or getattr(image, "n_frames", 1) == 1
+    return still and (jpeg or _orientation(image) == 1) and image.mode in ("RGB", "L", "P", "RGBA", "1")
+
+
 def stretch(image: Image.Image, input_size: int) -> NDArray[np.uint8]:
     """Antialiased bilinear resize of an RGB picture to [S, S, 3] uint8, both sides on their own scale."""
     square = image.resize((input_size, input_size), Image.Resampling.BILINEAR, reducing_gap=3.0)

@@ -7,7 +7,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from schemas.geometry import PixelBox
@@ -86,6 +86,23 @@ class Review(SQLModel, table=True):
     note: str = Field(default="", max_length=4096)
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
     replaces: int | None = Field(default=None, sa_type=BigInteger)
+
+
+class ReviewClaim(SQLModel, table=True):
+    """The right to decide about one picture, lent to one person until it expires by the database's own clock."""
+
+    __tablename__ = "review_claim"
+    __table_args__ = (Index("ix_review_claim_result_id", "result_id"),)
+
+    picture: str = Field(primary_key=True, max_length=64, description="its sha256; of a picture that is not stored, its job's id")
+    result_id: int = Field(
+        sa_column=Column(BigInteger, ForeignKey("audit_result.id", ondelete="CASCADE"), nullable=False),
+        description="the result that is looked at",
+    )
+    holder: str = Field(max_length=128)
+    token: str = Field(max_length=32, description="of the page that the picture was lent to")
+    claimed_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class RetrainRun(SQLModel, table=True):

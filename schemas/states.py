@@ -91,11 +91,12 @@ class AnnotationOrigin(StrEnum):
 
 
 class ReviewDecision(StrEnum):
-    """What a moderator decided about one result."""
+    """What a moderator decided about one result, or that an earlier decision is taken back."""
 
     MANIPULATED = "manipulated"
     AUTHENTIC = "authentic"
     UNSURE = "unsure"
+    WITHDRAWN = "withdrawn"
 
 
 class RetrainTrigger(StrEnum):

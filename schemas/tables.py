@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     TypeDecorator,
     UniqueConstraint,
     text,
+    true,
 )
 from sqlmodel import Field, SQLModel
 
@@ -29,6 +31,9 @@ from schemas.states import AuditQueue, JobState, ModelStage, Verdict
 
 OWN_PICTURE = "none"
 """The profile of the picture as it was submitted, beside the simulated ones."""
+
+REVIEW_QUEUE = "undecided AND profile = 'none' AND verdict <> 'pass'"
+"""What results wait for a moderator. SQLite uses the index on them only for queries that say it in the same words."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -142,6 +147,13 @@ class AuditResult(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("job_id", "model_version", "profile", name="uq_audit_result_job_version_profile"),
         Index("ix_audit_result_verdict_id", "verdict", "id"),
+        # What moderators have before them, most suspicious first: `storage.review_queue`.
+        Index(
+            "ix_audit_result_review_queue",
+            *("verdict", "score", "id"),
+            sqlite_where=text(REVIEW_QUEUE),
+            postgresql_where=text(REVIEW_QUEUE),
+        ),
         # Without it SQLite gives the number of a deleted last row again, and readers' cursors would skip the new one.
         {"sqlite_autoincrement": True},
     )
@@ -167,5 +179,11 @@ class AuditResult(SQLModel, table=True):
     # No foreign key: the earlier result may be deleted before this one.
     reused_from: int | None = Field(
         default=None, description="id of the result of the same bytes that this one repeats", sa_type=BigInteger
+    )
+    # May be behind: a result that comes after the decision about its picture is found to be decided when it is to be claimed.
+    undecided: bool = Field(
+        default=True,
+        sa_column=Column(Boolean, nullable=False, server_default=true()),
+        description="whether no person has decided about the picture",
     )
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)

@@ -39,6 +39,9 @@ class WebSettings(BaseModel):
     plain_http: bool = Field(
         default=False, description="pages are reached over http:// on this machine alone: their cookies go without `Secure`"
     )
+    claim_minutes: float = Field(
+        default=5.0, gt=0, description="a picture stays with a moderator whose page was closed, or lost its connection, this long"
+    )
     shutdown_grace_s: float = Field(default=20.0, gt=0, description="after SIGTERM, time to finish the requests in hand")
 
     @model_validator(mode="after")

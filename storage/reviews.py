@@ -3,15 +3,13 @@
 import uuid
 from dataclasses import dataclass
 
-from sqlalchemy import exists
-from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from schemas.errors import Conflict, InvalidInput
 from schemas.learning_tables import Review
 from schemas.states import ReviewDecision
 from schemas.tables import AuditJob, AuditResult
-from storage import audit_log
+from storage import audit_log, review_queue
 from storage.annotation_checks import storable
 from storage.turns import take_turns
 
@@ -55,16 +53,15 @@ def add_review(
         Conflict: somebody else decided after `seen`.
     """
     reviewer, note = reviewer.strip(), note.strip()
-    if not reviewer or len(reviewer) > _LONGEST_NAME or not reviewer.isprintable():
-        raise InvalidInput(f"the reviewer's name must have 1 to {_LONGEST_NAME} characters that can be shown")
-    if len(note) > _LONGEST_NOTE or not storable(note):
-        raise InvalidInput(f"the note must have at most {_LONGEST_NOTE} characters, all of them valid; it has {len(note)}")
-    take_turns(session, [f"review {result_id}"])
+    _check_texts(reviewer, note)
     picture = picture_of(session, result_id)
+    take_turns(session, [f"review {result_id}", *([picture.sha256] if picture.sha256 else [])])
     standing = standing_reviews(session, result_id)
     own = next((each for each in standing if each.reviewer == reviewer), None)
     if own is not None and (own.decision, own.note) == (decision, note):
         return own
+    if own is None and decision is ReviewDecision.WITHDRAWN:
+        raise InvalidInput(f"there is no decision of {reviewer} about result {result_id} that could be taken back")
     if seen is not None and (newer := [each for each in standing if (each.id or 0) > seen and each is not own]):
         last = newer[-1]
         raise Conflict(f"{last.reviewer} decided meanwhile: {last.decision.value} (review {last.id})")
@@ -79,6 +76,9 @@ def add_review(
     )
     session.add(row)
     session.flush()
+    review_queue.settle(
+        session, picture.job_id, picture.sha256, undecided=not standing_of_picture(session, result_id, picture.sha256)
+    )
     audit_log.append(
         session,
         reviewer,
@@ -93,10 +93,25 @@ def add_review(
     return row
 
 
+def _check_texts(reviewer: str, note: str) -> None:
+    """Raises InvalidInput: a name or a note that cannot be stored."""
+    if not reviewer or len(reviewer) > _LONGEST_NAME or not reviewer.isprintable():
+        raise InvalidInput(f"the reviewer's name must have 1 to {_LONGEST_NAME} characters that can be shown")
+    if len(note) > _LONGEST_NOTE or not storable(note):
+        raise InvalidInput(f"the note must have at most {_LONGEST_NOTE} characters, all of them valid; it has {len(note)}")
+
+
 def standing_reviews(session: Session, result_id: int) -> list[Review]:
     """The newest decision of each reviewer about a result, oldest first."""
-    later = aliased(Review)
-    query = select(Review).where(Review.result_id == result_id, ~exists().where(col(later.replaces) == col(Review.id)))
+    query = select(Review).where(Review.result_id == result_id, review_queue.standing())
+    return list(session.exec(query.order_by(col(Review.id))))
+
+
+def standing_of_picture(session: Session, result_id: int, sha256: str | None) -> list[Review]:
+    """The standing decisions about any result of a picture, oldest first; of the result alone where its bytes are unknown."""
+    if sha256 is None:
+        return standing_reviews(session, result_id)
+    query = select(Review).where(Review.sha256 == sha256, review_queue.standing())
     return list(session.exec(query.order_by(col(Review.id))))
 
 

@@ -11,6 +11,8 @@ from web.context import Context
 from web.middleware import BodyLimits, RequestLog, SafeHeaders
 from web.pages import account, assets, dashboard, login, runs
 from web.pages import models as model_pages
+from web.pages import results as result_pages
+from web.pages.review import routes as review
 from web.references import AuditOrder
 from web.routes import annotations, audits, models, results, service, stream, webhooks
 from web.uploads import UploadForm
@@ -57,7 +59,7 @@ def create_app(context: Context) -> FastAPI:
     app.include_router(stream.router)
     for each in (audits, results, annotations, models, webhooks, service, assets, login, account):
         app.include_router(each.router)
-    for part in (dashboard, model_pages, runs):
+    for part in (review, result_pages, dashboard, model_pages, runs):
         app.include_router(part.router)
     return app
 

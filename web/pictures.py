@@ -27,6 +27,7 @@ DRAWING: Final = PixelBudget(80_000_000)
 # Raised with every change of what is drawn, so that no cache keeps the old one.
 _DRAWN_AS: Final = f"1 pillow {PIL.__version__}"
 _HEAD_BYTES: Final = 32
+_SHOWN_BY_ALL: Final = frozenset({"image/jpeg", "image/png", "image/webp"})
 # May be kept, must be asked for again: a purged picture is gone for everybody. Opened by itself it can do nothing: said here
 # too, whatever a page around it is allowed.
 _HEADERS: Final = {
@@ -137,6 +138,39 @@ def picture(context: Context, request: Request, number: int) -> Response:
     # Saved under a name of ours: theirs may end in anything.
     headers["Content-Disposition"] = f'{shown_as}; filename="result-{number}.{ending}"'
     return StreamingResponse(_from(first, pieces), headers=headers, media_type=media_type)
+
+
+def network_mask(context: Context, request: Request, number: int) -> Response:
+    """The mask as the network gave it, a few kB; stretched over the picture it is the full-size one.
+
+    Raises:
+        NotFound
+        OutputFailed: it was purged.
+    """
+    data = _stored_mask(find(context, number).own)
+    tag = _tag("network mask", data)
+    if is_known(request, tag):
+        return not_modified(tag)
+    return Response(data, headers=_HEADERS | {"ETag": tag}, media_type="image/png")
+
+
+def upright(context: Context, request: Request, number: int) -> Response:
+    """The picture for a browser: its own bytes where every browser shows them upright, a lossless copy otherwise.
+
+    Raises:
+        NotFound, BlobMissing
+        DecodeFailed: no longer what was audited.
+    """
+    shown = find(context, number)
+    tag = _tag("upright", shown.sha256.encode())
+    if is_known(request, tag):
+        return not_modified(tag)
+    data = context.blobs.get(picture_key(shown.sha256), context.limits.max_bytes)
+    media_type = media_type_of(data[:_HEAD_BYTES])
+    if media_type in _SHOWN_BY_ALL and preprocess.shows_as_stored(data, context.limits):
+        return Response(data, headers=_HEADERS | {"ETag": tag}, media_type=media_type)
+    with DRAWING.hold(shown.own.width_px * shown.own.height_px):
+        return _png(preprocess.decode(data, context.limits), tag)
 
 
 def media_type_of(head: bytes) -> str | None:

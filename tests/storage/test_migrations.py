@@ -20,10 +20,11 @@ from tests.servers import new_postgres_database
 
 LEARNING = {"box_annotation", "review", "retrain_run", "lease", "model_decision", "pseudo_mask", "shadow_score"}
 API = {"api_key", "audit_request", "webhook", "webhook_delivery"}
+QUEUE = {"review_claim"}
 PEOPLE = {"page_user", "page_session", "login_link", "decision_log"}
-TABLES = {"picture", "audit_job", "audit_result", "model_version"} | LEARNING | API | PEOPLE
+TABLES = {"picture", "audit_job", "audit_result", "model_version"} | LEARNING | API | PEOPLE | QUEUE
 SECOND_LOOK = {"second_score", "stable"}  # the columns of revision 0002
-LATER = SECOND_LOOK | {"reused_from"}  # and of 0006
+LATER = SECOND_LOOK | {"reused_from", "undecided"}  # and of 0006 and 0011
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])

@@ -22,6 +22,7 @@ const { metafile } = await build({
   minify: true,
   format: "esm",
   target: ["es2022", "chrome123", "firefox120", "safari17.5"],
+  loader: { ".svg": "copy" },
   metafile: true,
   logLevel: "warning",
 });

@@ -14,7 +14,7 @@ from schemas.errors import EnvironmentMissing, NotFound
 router = APIRouter(prefix="/static", include_in_schema=False)
 
 _FOLDER: Final = Path(__file__).parents[1] / "static"
-_TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
+_TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain", ".svg": "image/svg+xml"}
 _FOREVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
