@@ -35,10 +35,11 @@ def bundle(development: bool = False) -> bool:
     Raises:
         NotBundled
     """
-    if is_current() and not (development and not (FRONTEND / "node_modules" / "typescript").is_dir()):
+    complete = (FRONTEND / "node_modules" / "typescript").is_dir()
+    if is_current() and (complete or not development):
         return False
     npm, environment = _npm()
-    extra = () if development else ("--omit=dev",)
+    extra = () if development or complete else ("--omit=dev",)
     for arguments in ((*_INSTALL, *extra), ("run", "--silent", "build")):
         done = subprocess.run([*npm, *arguments], cwd=FRONTEND, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
