@@ -33,7 +33,7 @@ from schemas.tables import AuditResult
 from storage import queries
 from storage.blobs import BlobStore
 from tests.local_servers import postgres_program
-from tests.nights import untaught_student
+from tests.nights import tiny_student
 from tests.pictures import picture_bytes
 from tests.waiting import wait_for
 from web.client import TamperwatchClient
@@ -106,7 +106,7 @@ def _stack(folder: Path) -> Iterator[Site]:
 def tiny_students(folder: Path) -> list[Path]:
     """Two published students of nearly random weights, which differ in their version's name."""
     folder.mkdir(parents=True)
-    made = untaught_student(folder)
+    made = tiny_student(folder, steps=1)
     found = []
     for version in (FIRST, SECOND):
         copy = folder / version

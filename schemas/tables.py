@@ -146,7 +146,8 @@ class AuditResult(SQLModel, table=True):
     __tablename__ = "audit_result"
     __table_args__ = (
         UniqueConstraint("job_id", "model_version", "profile", name="uq_audit_result_job_version_profile"),
-        Index("ix_audit_result_verdict_id", "verdict", "id"),
+        # With the profile, so that pages and counts of a verdict are answered by the index.
+        Index("ix_audit_result_verdict_id_profile", "verdict", "id", postgresql_include=["profile"]),
         # What moderators have before them, most suspicious first: `storage.review_queue`.
         Index(
             "ix_audit_result_review_queue",
