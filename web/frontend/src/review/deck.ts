@@ -27,6 +27,7 @@ export class Deck {
   current: Shown | null = null;
   private ahead: Promise<Shown | string>[] = [];
   private last: Promise<Stored | null> = Promise.resolve(null);
+  private lastBoxes: Box[] = [];
   private undoable = 0;
   private timer = 0;
   private readonly claims = new Set<string>();
@@ -51,6 +52,7 @@ export class Deck {
       if (typeof next === "string") {
         this.current = null;
         this.screen.empty(next);
+        this.keepPictures();
         this.timer = window.setTimeout(() => void this.advance(), LOOK_AGAIN_MS);
         return;
       }
@@ -75,6 +77,7 @@ export class Deck {
     const { current } = this;
     if (!current) return;
     const { id, token, seen } = current.item;
+    this.lastBoxes = said.boxes;
     this.last = decide(id, { ...said, token, seen }).then(
       (stored) => this.isStored(stored, token),
       (error: Error) => this.isRefused(id, said, error),
@@ -99,6 +102,8 @@ export class Deck {
     this.last = Promise.resolve(null);
     this.undoable = 0;
     const shown = await undo(stored);
+    // To correct them, not to draw them anew.
+    if (this.lastBoxes.length) shown.item.mine = this.lastBoxes;
     if (shown.item.token) this.claims.add(shown.item.token);
     if (this.current && !this.single) this.ahead.unshift(Promise.resolve(this.current));
     window.clearTimeout(this.timer);
@@ -109,8 +114,16 @@ export class Deck {
   lookAgain(): void {
     this.skipped.length = 0;
     sessionStorage.removeItem(SKIPPED);
-    this.ahead = [];
     void this.advance();
+  }
+
+  /** Of what was asked for ahead, drop the answers that there is nothing: there may be something later. */
+  private keepPictures(): void {
+    const asked = this.ahead;
+    this.ahead = [];
+    for (const each of asked) {
+      void each.then((found) => { if (typeof found !== "string") this.ahead.push(each); }, () => undefined);
+    }
   }
 
   private async put(shown: Shown): Promise<void> {
