@@ -40,7 +40,7 @@ class WebSettings(BaseModel):
         default=False, description="pages are reached over http:// on this machine alone: their cookies go without `Secure`"
     )
     claim_minutes: float = Field(
-        default=5.0, gt=0, description="a picture stays with a moderator whose page was closed, or lost its connection, this long"
+        default=5.0, gt=0, description="a moderator who is away, or whose page lost its connection, keeps pictures this long"
     )
     shutdown_grace_s: float = Field(default=20.0, gt=0, description="after SIGTERM, time to finish the requests in hand")
 

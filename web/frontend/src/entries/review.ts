@@ -1,4 +1,5 @@
 /** The review page: the deck of pictures, the panes, the boxes, and all the ways to work with them. */
+import { isSomebodyThere, watchActivity } from "../activity";
 import { htmx } from "../htmx";
 import { openDialog } from "../dialogs";
 import { showLocalTimes } from "../times";
@@ -14,6 +15,9 @@ import type { Decision } from "../review/server";
 
 const ZOOM = 1.25;
 const PAN_PX = 60;
+const COUNT_MS = 20_000;
+// In the time that a claim lasts: whoever touches nothing for that long is away.
+const CLAIM_RENEWALS = 4;
 
 const root = element("deck");
 const stage = element("stage");
@@ -23,12 +27,14 @@ const othersSwitch = element("show-others") as HTMLInputElement;
 const single = root.dataset["mode"] === "single";
 const mayDecide = root.dataset["mayDecide"] === "true";
 
+const renewS = Number(root.dataset["renewS"]);
+watchActivity(CLAIM_RENEWALS * renewS);
 const boxes = new Boxes();
 const panes = new Panes(stage, boxes, element("zoom-level"));
 const deck = new Deck(
   { show, empty, loading, failed, stored, refused, lost: () => toast("Your claim on this picture ran out and somebody else has it. Skip it.", "error") },
   single,
-  Number(root.dataset["renewS"]),
+  renewS,
 );
 const gestures = new Gestures(panes, boxes, () => mayDecide && deck.current !== null);
 let withoutPlace = 0;
@@ -42,6 +48,7 @@ document.addEventListener("click", clicked);
 document.addEventListener("keyup", (event) => { if (event.key === " ") gestures.holdSpace(false); });
 installKeys(keys());
 installFilterToggle();
+setInterval(() => { if (isSomebodyThere()) htmx.trigger(document.body, "decided"); }, COUNT_MS);
 void start();
 
 async function start(): Promise<void> {

@@ -3,6 +3,7 @@
  *
  * A decision shows the next picture at once and is sent meanwhile; if it is refused, the moderator is told and led back.
  */
+import { isSomebodyThere, onReturn } from "../activity";
 import { type Box } from "./geometry";
 import { type Shown, forget } from "./item";
 import { type Said, type Stored, claimNext, claimOne, decide, release, renew, undo } from "./server";
@@ -31,10 +32,13 @@ export class Deck {
   private undoable = 0;
   private timer = 0;
   private readonly claims = new Set<string>();
+  /** Of those, what went to others while nobody was here. */
+  private readonly gone = new Set<string>();
   private readonly skipped: number[] = JSON.parse(sessionStorage.getItem(SKIPPED) ?? "[]") as number[];
 
   constructor(private readonly screen: Screen, private readonly single: boolean, renewS: number) {
-    setInterval(() => void this.renew(), renewS * 1000);
+    setInterval(() => { if (isSomebodyThere()) void this.renew(); }, renewS * 1000);
+    onReturn(() => void this.renew());
     window.addEventListener("pagehide", () => release([...this.claims]));
     // Back from the browser's cache: the claims were given up when it was left.
     window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
@@ -53,9 +57,10 @@ export class Deck {
         this.current = null;
         this.screen.empty(next);
         this.keepPictures();
-        this.timer = window.setTimeout(() => void this.advance(), LOOK_AGAIN_MS);
+        this.timer = window.setTimeout(() => this.lookLater(), LOOK_AGAIN_MS);
         return;
       }
+      if (this.gone.delete(next.item.token)) return await this.advance();
       await this.put(next);
     } catch (error) {
       this.current = null;
@@ -115,6 +120,11 @@ export class Deck {
     this.skipped.length = 0;
     sessionStorage.removeItem(SKIPPED);
     void this.advance();
+  }
+
+  private lookLater(): void {
+    if (isSomebodyThere()) void this.advance();
+    else this.timer = window.setTimeout(() => this.lookLater(), LOOK_AGAIN_MS);
   }
 
   /** Of what was asked for ahead, drop the answers that there is nothing: there may be something later. */
@@ -177,8 +187,12 @@ export class Deck {
     if (!tokens.length) return;
     try {
       const standing = await renew(tokens);
-      for (const token of tokens) if (!standing.has(token)) this.claims.delete(token);
-      if (this.current?.item.token && tokens.includes(this.current.item.token) && !standing.has(this.current.item.token)) this.screen.lost();
+      for (const token of tokens.filter((each) => !standing.has(each))) {
+        // A decision that was under way has spent its claim meanwhile.
+        if (!this.claims.delete(token)) continue;
+        if (this.current?.item.token === token) this.screen.lost();
+        else this.gone.add(token);
+      }
     } catch {
       // The next one may come through; a claim lasts for several.
     }
