@@ -34,7 +34,8 @@ class Round:
     """One swap; rates in pictures a second.
 
     Attributes:
-        dip: share of the rate that was lost in the window that begins with the promotion, against the mean of its neighbours.
+        dip: share of the rate before that was lost in the window that begins with the promotion.
+        lasting: the same of the window after that: what the new version costs, or how unsteady the machine is.
         longest_gap_s: between two results, in that window.
         taken_over_s: from the promotion to the first result of the new version.
     """
@@ -48,8 +49,15 @@ class Round:
 
     @property
     def dip(self) -> float:
-        beside = statistics.mean((self.before, self.after))
-        return 1 - self.during / beside if beside else float("nan")
+        return _lost(self.during, self.before)
+
+    @property
+    def lasting(self) -> float:
+        return _lost(self.after, self.before)
+
+
+def _lost(rate: float, before: float) -> float:
+    return 1 - rate / before if before else float("nan")
 
 
 def main() -> None:
@@ -61,7 +69,7 @@ def main() -> None:
         rounds, tally = swapped(folder, paths, options.rounds, options.window)
     print_summary(rounds, tally, options.window)
     if options.json:
-        found = {"rounds": [asdict(each) | {"dip": each.dip} for each in rounds], "tally": asdict(tally)}
+        found = {"rounds": [asdict(each) | {"dip": each.dip, "lasting": each.lasting} for each in rounds], "tally": asdict(tally)}
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -100,17 +108,17 @@ def _swap(busy: Busy, version: str, window_s: float) -> Round:
 
 def print_summary(rounds: Sequence[Round], tally: Tally, window_s: float) -> None:
     """The dip, and what became of the jobs."""
-    dips = [each.dip for each in rounds]
-    print(
-        f"\ndip of throughput over {window_s:g} s: median {statistics.median(dips):+.1%} ({min(dips):+.1%} to {max(dips):+.1%})"
-    )
+    print()
+    for words, lost in (("the promotion", [each.dip for each in rounds]), ("that", [each.lasting for each in rounds])):
+        span = f"{min(lost):+.1%} to {max(lost):+.1%}"
+        print(f"throughput lost in the {window_s:g} s after {words}: median {statistics.median(lost):+.1%} ({span})")
     print(f"jobs {tally.jobs}, failed {tally.failed}, without exactly one result {tally.not_one}, mixed results {tally.mixed}")
     print(f"pictures that two versions answered differently: {tally.told_apart} of {tally.pictures}")
 
 
 def _print_round(each: Round) -> None:
     rates = f"before {each.before:.2f}, during {each.during:.2f}, after {each.after:.2f} img/s"
-    print(f"{each.version}: {rates}, dip {each.dip:+.1%}; ", end="")
+    print(f"{each.version}: {rates}, dip {each.dip:+.1%}, lasting {each.lasting:+.1%}; ", end="")
     print(f"first result after {each.taken_over_s:.1f} s, longest gap {each.longest_gap_s:.2f} s", flush=True)
 
 

@@ -17,13 +17,14 @@ def test_a_result_is_mixed_where_its_version_says_otherwise_every_other_time() -
     assert mixed([*said, ("a", "1", "y")]) == 1
 
 
-def test_the_dip_is_held_against_both_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
-    each = Round("swap-1", before=11.0, during=9.0, after=9.0, longest_gap_s=1.0, taken_over_s=5.0)
-    assert each.dip == pytest.approx(0.1)
+def test_what_was_lost_is_held_against_before(capsys: pytest.CaptureFixture[str]) -> None:
+    each = Round("swap-1", before=10.0, during=9.0, after=11.0, longest_gap_s=1.0, taken_over_s=5.0)
+    assert (each.dip, each.lasting) == (pytest.approx(0.1), pytest.approx(-0.1))
+    assert math.isnan(dataclasses.replace(each, before=0.0).dip)
     print_summary([each], Tally(jobs=100, failed=0, not_one=0, mixed=0, told_apart=24, pictures=24), 30.0)
     said = capsys.readouterr().out
-    assert "over 30 s: median +10.0%" in said
-    assert math.isnan(dataclasses.replace(each, before=0.0, after=0.0).dip)
+    assert "lost in the 30 s after the promotion: median +10.0%" in said
+    assert "lost in the 30 s after that: median -10.0%" in said
     assert "jobs 100, failed 0, without exactly one result 0, mixed results 0" in said
 
 
