@@ -204,7 +204,8 @@ def _without_others(selection: Selection) -> ColumnElement[bool]:
     if selection.up_to is None or selection.named(_JOBS):
         return alone
     jobless = ~exists().where(_JOBS.c.sha256 == _PICTURES.c.sha256)
-    return or_(alone, and_(jobless, _PICTURES.c.first_seen_at <= selection.up_to[0]))
+    # In this order: PostgreSQL would otherwise look for the jobs of every picture there is.
+    return or_(alone, and_(_PICTURES.c.first_seen_at <= selection.up_to[0], jobless))
 
 
 def _alone(selection: Selection, sha256: Any) -> ColumnElement[bool]:

@@ -49,3 +49,20 @@ def test_what_is_written_of_files_is_there() -> None:
     named = set(re.findall(r"(?:deploy|docs|\.ci)/[\w./-]+\w", (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")))
     made = {"deploy/secrets/grafana_password", "deploy/secrets"}
     assert {name for name in named - made if not (ROOT / name).exists()} == set()
+
+
+def test_what_stops_a_threat_is_shown_by_a_test_that_exists() -> None:
+    rows = [line for line in (ROOT / "docs" / "security.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")][
+        1:
+    ]
+    assert len(rows) > 10
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/.]+)`", row)
+        assert named, row
+        assert [path for path in named if not (ROOT / path).exists()] == [], row
+
+
+def test_a_benchmark_that_is_named_can_be_run() -> None:
+    text = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("deploy.md", "operations.md"))
+    named = set(re.findall(r"python -m benchmarks\.(\w+)", text))
+    assert {name for name in named if not (ROOT / "benchmarks" / f"{name}.py").is_file()} == set()
