@@ -20,6 +20,8 @@ from storage.database import Database
 _WARM_JOBS = 1000
 _WARM_SHARE = 0.1
 _POLL_S = 0.1
+# Each look counts all jobs: more often than this, and looking would grow with the square of the queue.
+_POLL_S_A_JOB = 20e-6
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ def worker_process(module: Sequence[str], settings: Settings, folder: Path, **va
 
 
 def watched(length: int, database: Database, worker: Child) -> Drained:
-    """Wait for the last job, measuring from the worker's first tenth on, so that starting up counts nowhere."""
+    """Wait for the last job, measuring from its first tenth on, or its first thousand, so that starting up counts nowhere."""
     process = psutil.Process(worker.pid)
-    begun = _wait(int(length * _WARM_SHARE), database, worker)
+    begun = _wait(min(_WARM_JOBS, int(length * _WARM_SHARE)), length, database, worker)
     started_s = _times_s(process)
-    _wait(min(_WARM_JOBS, length // 2), database, worker)
+    _wait(min(_WARM_JOBS, length // 2), length, database, worker)
     warm_mb = process.memory_info().rss / 1e6
-    _wait(length, database, worker)
+    _wait(length, length, database, worker)
     wall_ms, cpu_ms, redis_ms, sql_ms, s3_ms = (
         (ended_s - begun_s) * 1000 / (length - begun) for begun_s, ended_s in zip(started_s, _times_s(process), strict=True)
     )
@@ -103,11 +105,11 @@ def _children(name: str) -> list[psutil.Process]:
     return [child for child in children if name in child.name()]
 
 
-def _wait(wanted: int, database: Database, worker: Child) -> int:
+def _wait(wanted: int, length: int, database: Database, worker: Child) -> int:
     while (done := done_jobs(database)) < wanted:
         if not worker.running:
             sys.exit(f"the worker died: {worker.log_tail()}")
-        time.sleep(_POLL_S)
+        time.sleep(max(_POLL_S, length * _POLL_S_A_JOB))
     return done
 
 
