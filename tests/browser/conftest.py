@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 from redis import Redis
 
 from tests.browser.chromium import find_chromium
 from tests.browser.seeds import audited
 from tests.browser.site import Site, started
 from tests.web.page import bundled
+
+# A busy machine is no defect.
+expect.set_options(timeout=60_000)
 
 
 # One a module, not a session: while Playwright runs, no other test could run an event loop in this thread.

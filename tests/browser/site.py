@@ -112,7 +112,7 @@ def window(
         timezone_id="UTC",
         reduced_motion="reduce",
     )
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     try:
         opened = Window(context, site.address)
         yield opened
