@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 from sqlmodel import Session
 
 from schemas.api_tables import Webhook, WebhookDelivery
@@ -171,3 +172,28 @@ def test_webhooks_that_want_looking_after(database: Database) -> None:
         found = stream_figures.failing_webhooks(session)
 
     assert [(each.id, each.failed, each.tried_again) for each in found] == [("gone", 0, 0), ("ill", 1, 1)]
+
+
+def test_every_answer_is_read_from_an_index(sqlite: Database) -> None:
+    """What reads a whole table, or sorts it, would take minutes where there are millions of rows."""
+    asked: list[tuple[str, object]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(sqlite.engine, "before_cursor_execute", note)
+    with sqlite.read() as session:
+        for ask in (stream_figures.endings, stream_figures.failures, stream_figures.newest_results):
+            ask(session)
+        stream_figures.failed_jobs(session, "empty", 10)
+    event.remove(sqlite.engine, "before_cursor_execute", note)
+
+    with sqlite.engine.connect() as connection:
+        for statement, parameters in asked:
+            if not statement.startswith("SELECT"):
+                continue
+            steps = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            scans = [step for step in steps if step.startswith("SCAN audit_job") and "USING" not in step]
+            assert scans == [], (statement, steps)
+            # The newest results are met in the order of their numbers, which is the table's own.
+            assert not any("SCAN audit_result" in step for step in steps) or not any("ORDER BY" in step for step in steps), steps
