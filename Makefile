@@ -25,10 +25,11 @@ $(FULL)/installed: pyproject.toml constraints.txt
 demo: $(BASE)/installed ## Install, audit samples/pictures, write masks, overlays and a report to demo-out/
 	$(BASE)/bin/tamperwatch audit samples/pictures --out demo-out --profiles wechat
 
-$(BASE)/web-installed: $(BASE)/installed
+$(BASE)/web-installed: pyproject.toml constraints.txt
+	test -d $(BASE) || $(PYTHON) -m venv $(BASE)
 	$(BASE)/bin/python $(PIP_INSTALL) --editable '.[web]'
 	$(MAKE) --no-print-directory page
-	@touch $@
+	@touch $(BASE)/installed $@
 
 up: $(BASE)/web-installed ## Install with the page, then start everything on this machine, until Ctrl-C
 	$(BASE)/bin/tamperwatch up

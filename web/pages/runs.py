@@ -107,14 +107,12 @@ def _progress(run: RetrainRun) -> dict[str, Any]:
     """How far a run is."""
     places = [state for state, _ in STEPS]
     share = run.step / run.steps_total if run.steps_total and run.state is RetrainState.TRAINING else None
-    quiet_s = (now() - run.updated_at).total_seconds()
     return {
         "run": run,
         "short": runs.short(run.id),
         "steps": STEPS,
         "place": places.index(run.state) if run.state in places else len(places),
         "share": share,
-        "quiet_s": quiet_s,
     }
 
 

@@ -7,6 +7,8 @@ htmx.config.allowScriptTags = false;
 htmx.config.selfRequestsOnly = true;
 htmx.config.historyCacheSize = 0;
 htmx.config.scrollBehavior = "auto";
+// Or a form with an empty required field would be left without a word.
+htmx.config.reportValidityOfForms = true;
 // An error's body says how to mend it: it is shown where the answer would have been.
 htmx.config.responseHandling = [
   { code: "204", swap: false },
