@@ -38,7 +38,8 @@ class ReviewPage:
 
     def __init__(self, opened: Window, path: str = "/review") -> None:
         self.window = opened
-        self.page = opened.open(path)
+        # The login leads to the queue; loaded twice at once, it would hold what the first page has not yet given back.
+        self.page = opened.page if opened.page.url == opened.address + path else opened.open(path)
         self.wait()
 
     def wait(self) -> None:

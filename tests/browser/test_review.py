@@ -1,4 +1,4 @@
-"""Reviewing as people do it: with the mouse, with fingers, two at once; and changing one's mind."""
+"""Reviewing as people do it: by keys alone, with the mouse, with fingers, two at once; and changing one's mind."""
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -6,7 +6,8 @@ from sqlmodel import select
 
 from schemas.geometry import PixelBox
 from schemas.learning_tables import BoxAnnotation, Review
-from schemas.states import ReviewDecision
+from schemas.states import ReviewDecision, Verdict
+from schemas.tables import AuditResult
 from storage import reviews
 from tests.browser.review_page import Fingers, Point, ReviewPage
 from tests.browser.site import PHONE, Site, logged_in
@@ -37,6 +38,29 @@ def near(box: PixelBox, start: Point, end: Point) -> bool:
     """Whether a box lies within one pixel of two corners, in original pixels."""
     wanted = (min(start[0], end[0]), min(start[1], end[1]), max(start[0], end[0]), max(start[1], end[1]))
     return all(abs(got - want) <= 1 for got, want in zip((box.x0, box.y0, box.x1, box.y1), wanted, strict=True))
+
+
+def test_ten_pictures_with_keys_alone(chromium: Browser, own_site: Site) -> None:
+    with logged_in(chromium, own_site, "anna") as anna:
+        review, seen, said = ReviewPage(anna), [], []
+        for number in range(10):
+            seen.append(review.result)
+            said.append((ReviewDecision.AUTHENTIC, ReviewDecision.MANIPULATED, ReviewDecision.UNSURE)[number % 3])
+            if said[-1] is ReviewDecision.MANIPULATED:
+                review.press("n", "ArrowRight", "Shift+ArrowDown", "m")
+            else:
+                review.press("a" if said[-1] is ReviewDecision.AUTHENTIC else "u")
+            review.next_after(seen[-1])
+        rows = stored(own_site, 10)
+        # Sent while the next picture is looked at, two may arrive in another order.
+        assert {row.result_id: row.decision for row in rows} == dict(zip(seen, said, strict=True))
+        assert {row.reviewer for row in rows} == {"anna"} and len(rows) == 10
+        assert all(boxes_of(own_site, number) for number, decision in zip(seen, said, strict=True) if decision == "manipulated")
+    with own_site.database.read() as session:
+        every = session.exec(select(AuditResult)).all()
+        ranked = [each.id for each in sorted(every, key=lambda each: (each.verdict is not Verdict.FLAG, -each.score))]
+    # Flagged first, the most suspicious first; the page holds two more, asked for at once, which may change places.
+    assert seen[0] == ranked[0] and set(seen) <= set(ranked[:12])
 
 
 @pytest.mark.parametrize("zoom", ["fit"])
