@@ -40,6 +40,7 @@ def train(
       tamperwatch train --config student-3 --images data --out runs/first
       tamperwatch train --config student-3 --set student.input_size=224 --set steps=800 --images data --out runs/small
       tamperwatch train --config student-3 --initial runs/small --images data --out runs/larger
+      tamperwatch train --config student-4 --initial runs/larger --images data --out runs/measured-at-512-px
     """
     training = training_config(config, setting or [])
     need_training_packages()
@@ -122,9 +123,10 @@ def _headline(config: TrainConfig, manifest: Manifest, out: Path) -> str:
     """What is trained on what, and where to look."""
     train, validation = manifest.split("training"), manifest.split("validation")
     budget = f"{config.limit_minutes:g} minutes" if config.limit_minutes else f"{config.steps} steps"
+    plan = f"{budget}, batches of {config.batch_size}, teacher {config.teacher}" if config.steps else "measured, not trained"
     student = f"[bold]{plain(config.name)}[/]: {plain(config.student.backbone)} at {config.student.input_size} px"
     return (
-        f"{student}, {budget}, batches of {config.batch_size}, teacher {config.teacher}\n"
+        f"{student}, {plan}\n"
         f"{_counts(train)} train, {_counts(validation)} validate\n"
         f"pictures and curves of every validation: {plain(str(out))}/sheets, {plain(str(out))}/curves.png"
     )
@@ -136,6 +138,8 @@ def _counts(rows: tuple[ManifestRow, ...]) -> str:
 
 
 def _pace(summary: dict[str, Any]) -> str:
+    if not summary["steps"]:
+        return "nothing was trained: calibration, mask and figures are made anew"
     return (
         f"trained {summary['steps']} steps in {summary['minutes']:g} minutes at {summary['pictures_per_s']:.1f} pictures/s "
         f"(the loader kept it waiting {summary['loader_waited_share']:.0%} of the time)"

@@ -16,7 +16,7 @@ TeacherKind = Literal["grabcut", "sam-vit-b", "sam-vit-l", "sam-vit-h", "masks"]
 
 OUTPUT_STRIDE = 4
 CORRELATION_STRIDE = 8
-_POSITIVE = ("steps", "batch_size", "lr_backbone", "lr_head", "clip_norm", "checkpoint_every_steps", "evaluate_every_steps")
+_POSITIVE = ("batch_size", "lr_backbone", "lr_head", "clip_norm", "checkpoint_every_steps", "evaluate_every_steps")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class TrainConfig:
         pretrained: where the backbone's first weights come from.
         teacher: what turns boxes into pseudo-masks; "masks" trains on the true masks instead, as an upper bound.
         seed: of every random choice in data and weights.
-        steps: optimizer steps of the whole schedule.
+        steps: optimizer steps of the whole schedule. 0 trains nothing: an earlier student is calibrated, its mask fitted and its
+            figures measured as this config has it, at another input size for instance.
         limit_minutes: wall-clock budget; becomes a number of steps at the pace of the first 25, then kept. 0 is no limit.
         batch_size: pictures a step.
         lr_backbone, lr_head: peak learning rates of AdamW.
@@ -148,6 +149,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         problems = [f"{name} must be positive, not {getattr(self, name)}" for name in _POSITIVE if getattr(self, name) <= 0]
+        if self.steps < 0:
+            problems.append(f"steps must not be negative, not {self.steps}")
         if min(self.real_share, self.synthetic_share) < 0 or self.real_share + self.synthetic_share > 1:
             problems.append("real_share and synthetic_share must be shares of one batch")
         kinds = (self.copy_move_share, self.removal_share, self.edit_share)

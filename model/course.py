@@ -81,6 +81,11 @@ class Course:
                 "intact: give the same command again, with --set loader_workers=0 or 1 to use less memory"
             ) from error.with_traceback(None)
 
+    def measure(self) -> None:
+        """Validate and save the student as it is, where there is nothing to train."""
+        self.folder.log({"step": self.trainer.step, **self._validate()})
+        self._save()
+
     def _advance(self, batches: Iterator[Sample]) -> None:
         """One step and what is due after it, as one line of the log."""
         started = time.monotonic()

@@ -49,26 +49,37 @@ def distill(
         The run folder, from which `model.publish` makes a student.
 
     Raises:
-        InvalidInput: the data does not serve, or the folder holds a run of another config or data set.
+        InvalidInput: the data does not serve, the folder holds a run of another config or data set, or a config without steps
+            was given no earlier student.
         EnvironmentMissing: no such device.
         TrainingDiverged: a loss is no number; the batch is saved.
         WorkerLost: a process that draws samples died.
         DiskFull: the last checkpoint is intact.
     """
+    if not (config.steps or initial):
+        raise InvalidInput("steps = 0 measures an earlier student without training: name it with --initial, or set steps")
     where, folder = device_of(device), RunFolder(run)
     folder.claim(_identity(config, manifest, teacher, initial), None if config.limit_minutes else config.steps)
     if config.threads:
         torch.set_num_threads(config.threads)
-    masks = build_pseudo_masks(
-        manifest, teacher, run / MASKS_NAME, config, lambda done, count: report(Progress("teacher", done, count, {}))
-    )
-    taught = _taught(masks)
-    report(Progress("teacher", len(masks.files), len(masks.files), taught))
-    data = TrainingSet(manifest, masks, config, config.steps * config.batch_size)
+    masks = _masks(manifest, teacher, run / MASKS_NAME, config, report) if config.steps else None
     course = Course(Trainer(config, where, initial), folder, ValidationSet(manifest, config), report)
-    course.follow(data)
-    folder.finish(course.summary() | {"pseudo_masks": taught})
+    if masks is None:
+        course.measure()
+        folder.finish(course.summary())
+    else:
+        course.follow(TrainingSet(manifest, masks, config, config.steps * config.batch_size))
+        folder.finish(course.summary() | {"pseudo_masks": _taught(masks)})
     return run
+
+
+def _masks(manifest: Manifest, teacher: Teacher, folder: Path, config: TrainConfig, report: Report) -> PseudoMasks:
+    """The teacher's stage."""
+    masks = build_pseudo_masks(
+        manifest, teacher, folder, config, lambda done, count: report(Progress("teacher", done, count, {}))
+    )
+    report(Progress("teacher", len(masks.files), len(masks.files), _taught(masks)))
+    return masks
 
 
 def averaged_student(run: Path) -> tuple[Student, TrainConfig, dict[str, Any]]:

@@ -46,7 +46,7 @@ def test_every_problem_of_a_config_is_named(tmp_path: Path) -> None:
     [
         ("[student]\nwidht = 3", "widht"),
         ("student = 3", "table"),
-        ("steps = 0", "steps"),
+        ("steps = -1", "steps"),
         ("real_share = 0.9", "share"),
         ("ema_decay = 1.0", "ema_decay"),
         ('pretrained = "web"', "pretrained"),

@@ -8,7 +8,7 @@ from model.config import TrainConfig
 from model.distill import averaged_student, distill
 from model.initial import initial_weights
 from model.manifest import Manifest
-from model.run_folder import RunFolder
+from model.run_folder import MASKS_NAME, RunFolder
 from model.teacher import GrabCutTeacher
 from model.trainer import Trainer
 from schemas.errors import InvalidInput
@@ -41,6 +41,25 @@ def test_the_run_remembers_where_it_started(run: Path, drawn: Manifest, tiny_tra
     assert RunFolder(tmp_path).record()["initial"] == initial.name
     with pytest.raises(InvalidInput, match=r"initial was 'tiny at step 2"):
         distill(config, drawn, GrabCutTeacher(), tmp_path, lambda _: None)
+
+
+def test_no_steps_measure_an_earlier_student_as_it_is_at_another_size(
+    run: Path, drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path
+) -> None:
+    larger = replace(tiny_training, steps=0, student=replace(tiny_training.student, input_size=96))
+    initial = initial_weights(run, larger.student)
+    distill(larger, drawn, GrabCutTeacher(), tmp_path, lambda _: None, initial=initial)
+    student, config, record = averaged_student(tmp_path)
+    assert all(torch.equal(initial.state[name], tensor) for name, tensor in student.state_dict().items())
+    assert (config.student.input_size, record["step"]) == (96, 0)
+    assert "f1_discs" in RunFolder(tmp_path).entries()[-1]
+    assert not (tmp_path / MASKS_NAME).exists()
+
+
+def test_no_steps_and_no_earlier_student_are_refused(drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="name it with --initial"):
+        distill(replace(tiny_training, steps=0), drawn, GrabCutTeacher(), tmp_path / "run", lambda _: None)
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_was_fitted_for_publishing_is_forgotten(run: Path, tiny_training: TrainConfig, tmp_path: Path) -> None:
