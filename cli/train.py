@@ -40,7 +40,6 @@ def train(
       tamperwatch train --config student-3 --images data --out runs/first
       tamperwatch train --config student-3 --set student.input_size=224 --set steps=800 --images data --out runs/small
       tamperwatch train --config student-3 --initial runs/small --images data --out runs/larger
-      tamperwatch train --config student-4 --initial runs/larger --images data --out runs/measured-at-512-px
     """
     training = training_config(config, setting or [])
     need_training_packages()

@@ -187,8 +187,10 @@ BAD_KEYS = [
 def test_a_key_that_could_be_a_path_elsewhere_is_refused_everywhere(blobs: BlobStore, key: str) -> None:
     operations: list[Callable[[], object]] = [
         lambda: blobs.put(key, b"x"), lambda: blobs.get(key, 1), lambda: blobs.exists(key), lambda: blobs.delete(key),
-        lambda: blobs.stat(key), lambda: list(blobs.list(key)), lambda: blobs.put_new(key, b"x"),
+        lambda: blobs.stat(key), lambda: blobs.put_new(key, b"x"),
     ]  # fmt: skip
+    if key:  # an empty prefix is that of every key
+        operations.append(lambda: list(blobs.list(key)))
     for operation in operations:
         with pytest.raises(ValueError, match="not a blob key"):
             operation()
