@@ -21,6 +21,8 @@ export class Gestures {
     for (const { viewport } of panes.list) {
       const surface = viewport.parentElement as HTMLElement;
       surface.addEventListener("pointerdown", (event) => this.down(event, viewport));
+      // A quick stroke would count as a fling, and browsers take the next tap, on a button even, for the finger that stops it.
+      surface.addEventListener("touchmove", (event) => event.preventDefault(), { passive: false });
       surface.addEventListener("pointermove", (event) => this.move(event, viewport));
       for (const end of ["pointerup", "pointercancel"] as const) surface.addEventListener(end, (event) => this.up(event));
       surface.addEventListener("wheel", (event) => this.wheel(event, viewport), { passive: false });
