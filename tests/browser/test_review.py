@@ -63,7 +63,7 @@ def test_ten_pictures_with_keys_alone(chromium: Browser, own_site: Site) -> None
     assert seen[0] == ranked[0] and set(seen) <= set(ranked[:12])
 
 
-@pytest.mark.parametrize("zoom", ["fit"])
+@pytest.mark.parametrize("zoom", ["fit", "in", "far in", "one to one", "wheel"])
 def test_a_box_lands_where_the_mouse_was_at_any_zoom(chromium: Browser, site: Site, zoom: str) -> None:
     with logged_in(chromium, site, "boris") as boris:
         review = ReviewPage(boris)
