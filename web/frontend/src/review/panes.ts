@@ -38,9 +38,12 @@ export class Panes {
       svg: figure.querySelector("svg") as SVGSVGElement,
     }));
     boxes.onChange(() => this.draw());
-    const adapt = (): void => { if (NARROW.matches && !stage.dataset["alone"]) this.enlarge("overlay"); };
+    const adapt = (): void => {
+      // One at a time was the narrow screen's wish, not the person's.
+      if (NARROW.matches !== Boolean(stage.dataset["alone"])) this.enlarge(stage.dataset["alone"] ?? "overlay");
+    };
     NARROW.addEventListener("change", adapt);
-    adapt();
+    if (NARROW.matches) adapt();
     new ResizeObserver(() => (this.fitted ? this.fit() : this.draw())).observe(stage);
   }
 
