@@ -1,6 +1,7 @@
 """`tamperwatch trainer`: carry out retraining runs until told to stop."""
 
 import logging
+import os
 from typing import Annotated
 
 import typer
@@ -40,6 +41,8 @@ def serve(settings: Settings) -> None:
     from storage.telemetry_health import Health, store_checks
     from storage.telemetry_server import serve_telemetry
 
+    # It is for audit workers: a cold shutdown, which Celery makes of SIGQUIT, asks its thread pool for what that cannot do.
+    os.environ.pop("REMAP_SIGTERM", None)
     database, app = open_store(settings.database_url), make_trainer_app(settings)
     health = Health("trainer", live={}, ready=store_checks(database, open_blob_store(settings.blobs)))
     try:
