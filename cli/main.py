@@ -110,8 +110,8 @@ def main() -> None:
         app()
     except TamperwatchError as error:
         stderr.print(f"[bold red]error[/] ({error.code}): ", end="")
-        # Messages quote names from outside; only their line breaks may reach the terminal.
-        message = "\n".join(shown(line) for line in error.message.split("\n"))
+        # Messages quote names from outside; only their line breaks, and tabs as spaces, may reach the terminal.
+        message = "\n".join(shown(line) for line in error.message.expandtabs(4).split("\n"))
         stderr.print(message, markup=False, highlight=False, soft_wrap=True)
         sys.exit(EXIT_USAGE if isinstance(error, InvalidInput) else EXIT_ENVIRONMENT)
 

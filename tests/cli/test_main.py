@@ -210,13 +210,13 @@ def test_long_paths_in_errors_stay_whole(tamperwatch: Tamperwatch, monkeypatch: 
     path = "/a" * 150
 
     def fail() -> None:
-        raise InvalidInput(f"cannot read {path}\n  second line\x1b[2J")
+        raise InvalidInput(f"cannot read {path}\n  second\tline\x1b[2J")
 
     monkeypatch.setattr(main, "app", fail)
 
     ran = tamperwatch()
 
-    assert ran.err.splitlines() == [f"error (invalid_input): cannot read {path}", "  second line\N{REPLACEMENT CHARACTER}[2J"]
+    assert ran.err.splitlines() == [f"error (invalid_input): cannot read {path}", "  second    line\N{REPLACEMENT CHARACTER}[2J"]
 
 
 def test_ctrl_c_is_no_traceback(tamperwatch: Tamperwatch, monkeypatch: pytest.MonkeyPatch) -> None:
