@@ -139,9 +139,10 @@ def _counts(rows: tuple[ManifestRow, ...]) -> str:
 def _pace(summary: dict[str, Any]) -> str:
     if not summary["steps"]:
         return "nothing was trained: calibration, mask and figures are made anew"
+    precision = f" in {summary['precision']}" if "precision" in summary else ""
     return (
-        f"trained {summary['steps']} steps in {summary['minutes']:g} minutes at {summary['pictures_per_s']:.1f} pictures/s "
-        f"(the loader kept it waiting {summary['loader_waited_share']:.0%} of the time)"
+        f"trained {summary['steps']} steps in {summary['minutes']:g} minutes at {summary['pictures_per_s']:.1f} pictures/s"
+        f"{precision} (the loader kept it waiting {summary['loader_waited_share']:.0%} of the time)"
     )
 
 

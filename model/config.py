@@ -88,7 +88,7 @@ class TrainConfig:
         ema_decay: of the averaged weights, which are the ones published.
         clip_norm: largest gradient norm.
         freeze_norm: keep the backbone's batch-norm statistics as pretrained.
-        precision: autocast of the forward pass.
+        precision: of the forward pass; "bf16" is autocast, and "fp32" after all on a device that has no bfloat16 arithmetic.
         real_share, synthetic_share: of a batch; the rest is authentic.
         set_weights: weight of a manifest set among the real manipulated pictures, 1 where not named; a set is drawn with
             probability proportional to weight * sqrt(pictures).

@@ -161,7 +161,7 @@ class Course:
         evidence = {"batch": dict(diverged.batch), "state": self.trainer.state(), "figures": dict(diverged.figures)}
         file = self.folder.save_divergence(step, evidence)
         slower = "a lower lr_head and lr_backbone or a longer warmup_steps"
-        exact = ', or with precision = "fp32"' if self.config.precision != "fp32" else ""
+        exact = ', or with precision = "fp32"' if self.trainer.precision != "fp32" else ""
         return TrainingDiverged(
             f"step {step}: loss or gradient is not a number ({diverged}). The batch and the state before it are in {file}; "
             "the last checkpoint is intact, but the same command would end here again. "
@@ -211,6 +211,7 @@ class Course:
             "loader_waited_share": round(self.pace.wait_share, 4),
             "parameters": sum(parameter.numel() for parameter in self.trainer.student.parameters()),
             "device": str(self.trainer.device),
+            "precision": self.trainer.precision,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "last": {"step": self.trainer.step, "figures": self.figures},

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from model.augment import Sample
 from model.config import TrainConfig
+from model.cuda import has_bf16
 from model.data import ValidationSet
 from model.losses import LossTerms, distillation_loss
 from model.pace import PLANNING_STEPS
@@ -22,6 +23,7 @@ from schemas.errors import EnvironmentMissing, InvalidInput
 
 FINAL_LR_SHARE = 0.01
 EVALUATION_BATCH = 8
+_CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
 class Diverged(Exception):
@@ -61,6 +63,9 @@ class InitialWeights:
 class Trainer:
     """Student, averaged student, optimizer and step.
 
+    Attributes:
+        precision: of the forward pass here: "bf16" where the config asks for it and the device computes in it, else "fp32".
+
     Args:
         config: of network and schedule.
         device: where it trains.
@@ -70,6 +75,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, device: torch.device, initial: InitialWeights | None = None) -> None:
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
+        self.precision = "bf16" if config.precision == "bf16" and computes_bf16(device) else "fp32"
         student = Student(config.student, "none" if initial else config.pretrained)
         if initial:
             student.load_state_dict(initial.state)
@@ -158,7 +164,7 @@ class Trainer:
         return distillation_loss(output, batch, self.config)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _fragile(self) -> tuple[list[Tensor], dict[str, Tensor]]:
         """What a forward pass changes: the statistics of batch norms and the random state."""
@@ -170,6 +176,14 @@ class Trainer:
             buffer.copy_(kept)
         _set_random_state(self.device, before[1])
         self._optimizer.zero_grad(set_to_none=True)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; a CPU without them emulates it, five times as slow as float32."""
+    if device.type == "cuda":
+        return has_bf16(device)
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # younger than the oldest torch that we take
+    return not known or any(known.get(name, False) for name in _CPU_BF16)
 
 
 def schedule(step: int, warmup_steps: int, steps: int) -> float:

@@ -66,7 +66,8 @@ class StudentTrainer:
         """Figures of the training, and its files for the report, by name."""
         folder = RunFolder(lesson.folder / _TRAINING)
         summary = folder.summary() if (folder.path / SUMMARY_NAME).exists() else {}
-        kept = ("steps", "minutes", "pictures_per_s", "device", "torch", "last", "best", "published_step", "pseudo_masks")
+        how = ("steps", "minutes", "pictures_per_s", "device", "precision", "torch")
+        kept = (*how, "last", "best", "published_step", "pseudo_masks")
         return {name: summary[name] for name in kept if name in summary}
 
     def files(self, lesson: Lesson) -> list[Path]:

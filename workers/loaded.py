@@ -47,7 +47,7 @@ class Loaded:
         self.card = predictor.card
         self.input_size = predictor.input_size
         self.lanes = predictor.lanes
-        self.max_batch = _warm(predictor, max_batch or chosen_batch(predictor, settings))
+        self.max_batch = _warm(predictor, max_batch) if max_batch else _tried(predictor, chosen_batch(predictor, settings))
         self._batcher: MicroBatcher[NDArray[np.uint8], Prediction] = MicroBatcher(
             predictor.predict, self.max_batch, settings.worker.max_wait_ms / 1000, name=name, lanes=self.lanes
         )
@@ -118,6 +118,21 @@ def timed(predictor: Predictor, size: int, at_least_s: float = _TRIAL_S) -> Tria
 
 
 def _warm(predictor: Predictor, max_batch: int) -> int:
+    """Prepare for a batch size that another version of the student has been served with; returns what fits.
+
+    An engine that runs pictures one by one is warm after one. More of them would only take the time of the version that serves
+    meanwhile, and memory that runs out later halves the batch then.
+
+    Raises:
+        DeviceMemoryFull: not even one picture fits.
+    """
+    if predictor.searches:
+        return _tried(predictor, max_batch)
+    predictor.predict(_blank(predictor, 1))
+    return max_batch
+
+
+def _tried(predictor: Predictor, max_batch: int) -> int:
     """Run each size that the engine prepares for, and return the largest that fits.
 
     Raises:

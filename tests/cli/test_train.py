@@ -74,7 +74,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         report(Progress("student", 2, 3, {"step": 2, "total": 0.25, "pictures_per_s": 7.0, "image_auc": 0.5, "fa_area": 0.1}))
         folder = RunFolder(run)
         folder.claim({"config": {}}, planned=3)
-        folder.finish({"steps": 3, "minutes": 1.5, "pictures_per_s": 7.0, "loader_waited_share": 0.25})
+        folder.finish({"steps": 3, "minutes": 1.5, "pictures_per_s": 7.0, "precision": "fp32", "loader_waited_share": 0.25})
         return run
 
     def fake_publish(run: Path, manifest: Any, directory: Path, report: Any) -> Card:
@@ -111,7 +111,7 @@ def test_what_is_trained_on_is_said_first_and_how_fast_it_went_last(arguments: l
     assert "2 manipulated and 2 authentic pictures train, 2 manipulated and 2 authentic pictures validate" in err
     assert "2 pseudo-masks, mean quality 0.50" in err
     assert "AUC 0.500   authentic area marked 10.0%" in err
-    assert "trained 3 steps in 1.5 minutes at 7.0 pictures/s (the loader kept it waiting 25% of the time)" in err
+    assert "trained 3 steps in 1.5 minutes at 7.0 pictures/s in fp32 (the loader kept it waiting 25% of the time)" in err
     assert len(calls) == 2
 
 

@@ -12,7 +12,7 @@ from model.losses import LossTerms
 from model.manifest import Manifest
 from model.pace import PLANNING_STEPS
 from model.pseudo_masks import PseudoMasks
-from model.trainer import Diverged, Trainer, device_of, follow, freeze_norm, schedule
+from model.trainer import Diverged, Trainer, computes_bf16, device_of, follow, freeze_norm, schedule
 from schemas.errors import EnvironmentMissing, InvalidInput
 
 
@@ -149,3 +149,27 @@ def test_a_device_that_is_none_is_refused() -> None:
         device_of("gpu")
     with pytest.raises(EnvironmentMissing, match="torch sees"):
         device_of("cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "used"),
+    [
+        ("bf16", {"avx512_bf16": True}, "bf16"),
+        ("bf16", {"avx2": True, "avx512_bf16": False}, "fp32"),
+        ("bf16", {}, "bf16"),
+        ("fp32", {"avx512_bf16": True}, "fp32"),
+    ],
+)
+def test_bf16_is_used_where_the_cpu_computes_in_it(
+    monkeypatch: pytest.MonkeyPatch, tiny_training: TrainConfig, wanted: Any, known: dict[str, bool], used: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    trainer = trainer_of(replace(tiny_training, precision=wanted))
+    assert trainer.precision == used
+    with trainer._autocast():
+        assert torch.is_autocast_enabled("cpu") is (used == "bf16")
+
+
+def test_a_gpu_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "has_bf16", lambda device: device.index == 0)
+    assert [computes_bf16(torch.device("cuda", number)) for number in (0, 1)] == [True, False]

@@ -90,6 +90,12 @@ def test_the_next_version_takes_the_size_that_is_known(monkeypatch: pytest.Monke
     assert ready(Counting(searches=True), 0, known=32).max_batch == 32
 
 
+def test_a_cpu_that_serves_another_version_warms_the_next_with_one_picture() -> None:
+    counting = Counting()
+    assert ready(counting, 0, known=16).max_batch == 16
+    assert counting.batches == [1]
+
+
 def test_a_size_that_does_not_fit_gives_way_to_one_that_does(caplog: pytest.LogCaptureFixture) -> None:
     counting = Counting(searches=True, room=5)
     assert ready(counting, 16).max_batch == 4
