@@ -1,7 +1,8 @@
 """Millions of jobs and results, made inside PostgreSQL, as a store looks after some months.
 
 Of the results nine in ten pass, their masks are 200 bytes (rows this small PostgreSQL does not compress), and three model
-versions made them over 90 days. A hundred thousand jobs wait, a few hundred are in hand, one in a hundred has failed.
+versions made them over 90 days. A hundred thousand jobs wait, a few hundred are in hand, one in a hundred has failed. What
+people have decided about the others is in `generated_reviews`.
 """
 
 import time
@@ -12,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.schema import CreateIndex
 from sqlmodel import SQLModel
 
+from benchmarks.generated_reviews import DECIDED, add_people
 from storage.database import Database
 
 MASK_BYTES = 200
@@ -40,12 +42,12 @@ FROM (SELECT n, now() - interval '{days} days' * (1 - n / {count}.0) AS at FROM 
 """
 _RESULT = """
 INSERT INTO audit_result (job_id, model_version, profile, score, verdict, second_score, stable, area, regions, mask_png,
-  mask_agreement, width_px, height_px, latency_ms, reused_from, created_at)
+  mask_agreement, width_px, height_px, latency_ms, reused_from, undecided, created_at)
 SELECT md5('job ' || n)::uuid, (ARRAY['{versions}'])[1 + n * 3 / ({count} + 1)], 'none', score,
   CASE WHEN score > 0.97 THEN 'flag' WHEN score > 0.9 THEN 'review' ELSE 'pass' END, NULL, NULL, score / 10,
   CASE WHEN score > 0.9 THEN '[{{"box": {{"x0": 10, "y0": 20, "x1": 300, "y1": 400}}, "score": 0.93}}]' ELSE '[]' END::json,
   substr(decode(repeat(md5(n::text), {mask} / 16 + 1), 'hex'), 1, {mask}),
-  1, 1200, 900, 80, NULL, now() - interval '{days} days' * (1 - n / {count}.0)
+  1, 1200, 900, 80, NULL, NOT ({decided}), now() - interval '{days} days' * (1 - n / {count}.0)
 FROM (SELECT n, abs(hashint4(n)) / 2147483648.0 AS score FROM generate_series({first}, {last}) n WHERE n % 100 <> 0) made
 """
 _UNFINISHED = """
@@ -58,11 +60,12 @@ SELECT md5('waiting ' || n)::uuid, 'waiting-' || n, 'now', n || '.jpg', md5('w' 
 """
 
 
-# Primary keys before what refers to them.
+# Primary keys before what refers to them, from other tables too.
 _KEYS = """
 SELECT c.conname, c.contype, r.relname, pg_get_constraintdef(c.oid) AS told
-FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid
-WHERE r.relname = ANY(:tables) AND c.contype IN ('p', 'u', 'f') ORDER BY position(c.contype in 'puf')
+FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid LEFT JOIN pg_class to_table ON to_table.oid = c.confrelid
+WHERE (r.relname = ANY(:tables) AND c.contype IN ('p', 'u', 'f')) OR to_table.relname = ANY(:tables)
+ORDER BY position(c.contype in 'puf')
 """
 
 
@@ -75,7 +78,7 @@ class Filled:
 
 
 def fill(database: Database, count: int) -> Filled:
-    """Make `count` ended jobs with their pictures and results, and those that wait, in an empty migrated PostgreSQL database."""
+    """Make `count` ended jobs with all that became of them, and jobs that wait, in an empty migrated PostgreSQL database."""
     indexes = [index for name in _TABLES for index in SQLModel.metadata.tables[name].indexes]
     with database.engine.begin() as connection:
         keys = connection.execute(text(_KEYS), {"tables": list(_TABLES)}).all()
@@ -90,6 +93,7 @@ def fill(database: Database, count: int) -> Filled:
     made = {key.conname: f'ALTER TABLE {key.relname} ADD CONSTRAINT "{key.conname}" {key.told}' for key in keys}
     made |= {str(index.name): str(CreateIndex(index).compile(database.engine)) for index in indexes}
     took = {name: _timed(database, statement) for name, statement in made.items()}
+    add_people(database, VERSIONS)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     return Filled(rows_s, took)
@@ -103,6 +107,7 @@ def _fill_rows(database: Database, count: int) -> None:
     def fill_table(statement: str) -> None:
         for first in range(1, count + 1, 500_000):
             part = values | {"first": first, "last": min(first + 499_999, count), "mask": MASK_BYTES}
+            part["decided"] = DECIDED.format(count=count)
             _execute(database, statement.format(**part))
 
     with ThreadPoolExecutor(len(_TABLES)) as pool:

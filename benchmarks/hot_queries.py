@@ -13,27 +13,25 @@ import re
 import statistics
 import tempfile
 import time
-import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from benchmarks.generated_rows import VERSIONS, WAITING, fill
+from benchmarks.page_queries import page_queries
+from benchmarks.stream_queries import stream_queries
 from benchmarks.table_sizes import insert_rates, real_sizes, sizes
-from schemas.messages import AuditMessage
-from schemas.records import ErrorRecord
 from schemas.settings import BlobSettings
-from schemas.states import AuditQueue, JobState, Verdict
-from schemas.tables import AuditJob, AuditResult, now
-from storage import export_rows, jobs, migrations, queries, reaudit, recovery, retention, reuse
+from schemas.tables import AuditResult, now
+from storage import migrations, retention
 from storage.blobs import open_blob_store
 from storage.database import Database
 from tests.local_servers import local_postgres
@@ -54,7 +52,11 @@ Query = Callable[[Session], object]
 
 @dataclass(frozen=True)
 class Measured:
-    """One function of `storage`: how long its statements take together; of the slowest, its plan and the blocks it touched."""
+    """One function of `storage`: how long its statements take together; of the slowest, its plan and the blocks it touched.
+
+    Attributes:
+        found: whether there was anything; what finds nothing has little to do.
+    """
 
     name: str
     milliseconds: float
@@ -62,6 +64,7 @@ class Measured:
     blocks: int
     nodes: list[str]
     plan: str
+    found: bool = True
 
     @property
     def reads_a_table(self) -> bool:
@@ -70,64 +73,21 @@ class Measured:
 
 
 def hot_queries(database: Database, count: int) -> dict[str, Query]:
-    """Everything that runs often, by what it is for; each may be called again and again, and is rolled back."""
-    with database.read() as session:
-        waiting = session.exec(select(AuditJob).where(AuditJob.state == JobState.QUEUED).limit(16)).all()
-        running = session.exec(select(AuditJob).where(AuditJob.state == JobState.RUNNING).limit(16)).all()
-        middle = session.exec(select(AuditResult.id).order_by(col(AuditResult.id)).offset(0).limit(1)).one() or 0
-        session.expunge_all()
-    middle += count // 2
-    messages = [_message(job, job.sha256 or "") for job in waiting]
-    seen = [_message(job, _picture(database, middle + number)) for number, job in enumerate(waiting)]
-    policy = reuse.ReusePolicy(VERSIONS[1], lambda _: False)
-    finished = [jobs.Finished(job.id, job.fence, [_result(job.id)]) for job in running]
-    new = [_new_job(number) for number in range(100)]
-    ids = [job.id for job in running]
-    month = now() - timedelta(days=30)
-    old = retention.Selection(up_to=retention.older_than(now() - timedelta(days=60)))
-    again = reaudit.Reaudit(VERSIONS[2], (Verdict.REVIEW,), since=month)
-    wanted = recovery.FailedJobs(since=month, permanent=True)
-    submission = f"submission-{count // 20_000}"
-    filters = export_rows.ExportFilter(since=month, verdict=Verdict.FLAG)
-    return {
-        "submit 100 pictures": lambda session: jobs.add_jobs(session, new),
-        "claim 16 jobs": lambda session: jobs.claim_jobs(session, messages),
-        "claim 16, pictures never seen": lambda session: reuse.claims_or_answers(session, messages, 120, policy),
-        "claim 16, pictures seen before": lambda session: reuse.claims_or_answers(session, _pointed(session, seen), 120, policy),
-        "settle 16 jobs": lambda session: jobs.finish_jobs(session, finished),
-        "fail a job": lambda session: jobs.fail_job(session, ids[0], ErrorRecord(code="decode_failed", message="x")),
-        "results page, any verdict": lambda session: queries.read_results(session, middle, 200),
-        "results page, flagged": lambda session: queries.read_results(session, middle, 200, Verdict.FLAG),
-        "results page, one network": lambda session: queries.read_results(session, middle, 200, source_profile="wechat"),
-        "one result": lambda session: queries.result_numbered(session, middle + 7),
-        "newest result of a picture": lambda session: queries.newest_audit(session, seen[0].sha256 or ""),
-        "newly ended of a submission": lambda session: queries.ended_jobs(session, submission, None),
-        "jobs of a submission by state": lambda session: queries.job_counts(session, submission),
-        "gauges: queues": queries.queue_loads,
-        "gauges: sweep, nothing lost": lambda session: recovery.any_lost(session, 180),
-        "sweep: take 500 lost": lambda session: recovery.take_lost(session, list(AuditQueue), -1, as_of=now()),
-        "status: jobs by state": queries.job_counts,
-        "status: results by verdict": queries.verdict_counts,
-        "status: failures by code": queries.failure_counts,
-        "status: oldest waiting": queries.oldest_waiting,
-        "newest failures": queries.failed_jobs,
-        "retry: count": lambda session: recovery.count_failed(session, wanted),
-        "export page, flagged": lambda session: export_rows.export_page(session, filters, middle, middle * 2, 1000),
-        "reaudit: next 500": lambda session: session.exec(reaudit._jobs(again).limit(500)).all(),
-        "retention: plan of 30 days": lambda session: retention.plan(session, old, frozenset({retention.Purged.ROWS})),
-        "retention: keep the newest N": lambda session: retention.beyond_newest(session, count // 2),
-    }
+    """Everything that runs often, by what it is for, over so many generated results."""
+    return stream_queries(database, count) | page_queries(database, VERSIONS)
 
 
 def measure(database: Database, name: str, query: Query) -> Measured:
     """Call a function a few times, each time rolled back, and let PostgreSQL explain its slowest statement."""
     times: list[float] = []
     slowest: tuple[float, str, Any] = (0.0, "", None)
-    statements = 0
+    statements, answer = 0, None
     for _ in range(_ROUNDS):
         with _rolled_back(database) as session, _heard(database) as heard:
             try:
-                query(session)
+                answer = query(session)
+                # What waits for the end is sent too, such as the log's entries; the connection's own transaction stays open.
+                session.commit()
             except OperationalError:
                 return Measured(name, 1000 * _PATIENCE_S, len(heard), 0, ["given up after that"], "")
         times.append(sum(took for took, _, _ in heard))
@@ -138,7 +98,8 @@ def measure(database: Database, name: str, query: Query) -> Measured:
     nodes, plan = _explained(database, *slowest[1:])
     touched = re.search(r"Buffers: shared ([^\n]*)", plan)
     blocks = sum(int(number) for number in re.findall(r"(?:hit|read)=(\d+)", touched[1])) if touched else 0
-    return Measured(name, 1000 * statistics.median(times), statements, blocks, nodes, plan)
+    found = answer is not None and not (isinstance(answer, Sized) and len(answer) == 0)
+    return Measured(name, 1000 * statistics.median(times), statements, blocks, nodes, plan, found)
 
 
 def purge_rate(database: Database) -> str:
@@ -160,7 +121,7 @@ def _rolled_back(database: Database) -> Iterator[Session]:
     with database.engine.connect() as connection, Session(connection) as session:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{_PATIENCE_S:g}s'")
         yield session
-        session.rollback()
+        connection.rollback()
 
 
 @contextmanager
@@ -196,34 +157,6 @@ def _explained(database: Database, statement: str, parameters: Any) -> tuple[lis
             connection.rollback()
     scans = [line.strip().removeprefix("->").strip().partition(" (")[0] for line in lines if " Scan" in line]
     return list(dict.fromkeys(scans)), "\n".join(lines)
-
-
-def _picture(database: Database, number: int) -> str:
-    with database.read() as session:
-        result = session.get(AuditResult, number)
-        job = session.get(AuditJob, result.job_id) if result else None
-        return (job.sha256 if job else None) or ""
-
-
-def _pointed(session: Session, seen: Sequence[AuditMessage]) -> Sequence[AuditMessage]:
-    """Let waiting jobs be for pictures that were audited before."""
-    statement = text("UPDATE audit_job SET sha256 = :sha WHERE id = :id")
-    session.connection().execute(statement, [{"sha": each.sha256, "id": each.job_id} for each in seen])
-    return seen
-
-
-def _message(job: AuditJob, sha256: str) -> AuditMessage:
-    return AuditMessage(job_id=job.id, sha256=sha256, source=job.source, queue=job.queue)
-
-
-def _result(job_id: uuid.UUID) -> AuditResult:
-    values = {"score": 0.5, "verdict": Verdict.PASS, "area": 0.1, "mask_png": bytes(200), "latency_ms": 80}
-    return AuditResult(job_id=job_id, model_version=VERSIONS[2], width_px=1200, height_px=900, **values)
-
-
-def _new_job(number: int) -> jobs.NewJob:
-    name = uuid.uuid4().hex
-    return jobs.NewJob(f"{number}.jpg", name * 2, 200_000, f"new-{name}", "hot queries")
 
 
 def main() -> None:
@@ -271,6 +204,7 @@ def _measure(database: Database, results: int, plans: Path | None, only: str) ->
 def _told(measured: Measured) -> Measured:
     slow = "  <-- slow" if measured.milliseconds > _SLOW_MS else ""
     mark = "  <-- reads a whole table" if measured.reads_a_table else slow
+    mark += "" if measured.found else "  (found nothing)"
     numbers = f"{measured.milliseconds:9.1f} {measured.statements:4} {measured.blocks:8,}"
     print(f"{numbers}  {measured.name}: {'; '.join(measured.nodes)}{mark}", flush=True)
     return measured

@@ -6,12 +6,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import MetaData, text
+from sqlalchemy import MetaData, func, text
 from sqlmodel import col, select
 
 from benchmarks.generated_rows import VERSIONS
 from schemas.states import Verdict
-from schemas.tables import AuditResult
+from schemas.tables import AuditJob, AuditResult
 from storage import jobs
 from storage.database import Database
 
@@ -71,26 +71,32 @@ def _result(job_id: uuid.UUID) -> AuditResult:
     return AuditResult(job_id=job_id, model_version=VERSIONS[2], width_px=1200, height_px=900, **values)
 
 
-def real_sizes(database: Database, store: Path) -> Iterator[str]:
-    """A hundred thousand rows whose masks and regions are those of a real store, drawn with replacement."""
+def real_sizes(database: Database, store: Path, rows: int = _REAL_ROWS) -> Iterator[str]:
+    """So many rows, a multiple of 1000, whose masks and regions are those of a real store, drawn with replacement."""
     real = Database(f"sqlite:///{store}")
     with real.read() as session:
         columns = select(AuditResult.mask_png, AuditResult.regions).order_by(col(AuditResult.id))
-        found = [(bytes(mask), regions) for mask, regions in session.exec(columns)]
+        # Purged masks say nothing of how large they were.
+        found = [(bytes(mask), regions) for mask, regions in session.exec(columns) if mask]
+        pictures = session.exec(select(func.count(col(AuditJob.sha256).distinct()))).one()
     real.close()
+    if not found:
+        raise SystemExit(f"{store} holds no result with a mask")
     lengths = sorted(len(mask) for mask, _ in found)
     yield (
-        f"{len(found)} real results: masks of {sum(lengths) / len(lengths):.0f} bytes on average, "
-        f"half of them below {lengths[len(lengths) // 2]}, the largest {lengths[-1]}"
+        f"{len(found):,} real results of {pictures:,} pictures, {len({mask for mask, _ in found}):,} masks distinct: "
+        f"{sum(lengths) / len(lengths):.0f} bytes on average, half of them below {lengths[len(lengths) // 2]}, "
+        f"the largest {lengths[-1]}"
     )
     rng = random.Random(1)
     with database.engine.begin() as connection:
         connection.execute(text("CREATE TABLE real_size (LIKE audit_result INCLUDING DEFAULTS INCLUDING STORAGE)"))
         statement = AuditResult.__table__.to_metadata(MetaData(), name="real_size").insert()  # type: ignore[attr-defined]
-        for _ in range(_REAL_ROWS // 1000):
+        for _ in range(rows // 1000):
             drawn = rng.choices(found, k=1000)
-            rows = [_result(uuid.uuid4()).model_dump() | {"mask_png": mask, "regions": regions} for mask, regions in drawn]
-            connection.execute(statement, [row | {"id": number} for number, row in enumerate(rows)])
+            made = [_result(uuid.uuid4()).model_dump() | {"mask_png": mask, "regions": regions} for mask, regions in drawn]
+            connection.execute(statement, [row | {"id": number} for number, row in enumerate(made)])
         size = connection.execute(text("SELECT pg_total_relation_size('real_size')")).scalar_one()
         connection.execute(text("DROP TABLE real_size"))
-    yield f"with such masks a million results take {size / _REAL_ROWS * 1e6 / _MB:.0f} MB without indexes"
+    each = size / rows
+    yield f"{rows:,} rows drawn from these with replacement: a million take {each * 1e6 / _MB:.0f} MB without indexes"
