@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from schemas.geometry import PixelBox
 from schemas.learning_tables import BoxAnnotation, Review, ReviewClaim
@@ -34,7 +34,7 @@ Query = Callable[[Session], object]
 def page_queries(database: Database, versions: tuple[str, ...]) -> dict[str, Query]:
     """Everything that pages ask again and again, by what it is for; each may be called again and again, and is rolled back."""
     with database.read() as session:
-        newest_end = session.exec(select(AuditJob.finished_at).order_by(col(AuditJob.finished_at).desc().nulls_last())).first()
+        newest_end = session.exec(select(func.max(AuditJob.finished_at))).one()
         newest_word = annotation_queries.newest_annotation(session)
     return {
         "dashboard: endings of an hour": lambda session: stream_figures.endings(session, newest_end),

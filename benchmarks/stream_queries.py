@@ -54,7 +54,7 @@ def stream_queries(database: Database, count: int) -> dict[str, Query]:
         "newly ended of a submission": lambda session: queries.ended_jobs(session, submission, None),
         "jobs of a submission by state": lambda session: queries.job_counts(session, submission),
         "gauges: queues": queries.queue_loads,
-        "gauges: sweep, nothing lost": lambda session: recovery.any_lost(session, 180),
+        "sweep: nothing lost": lambda session: recovery.any_lost(session, 30 * 86_400),
         "sweep: take 500 lost": lambda session: recovery.take_lost(session, list(AuditQueue), -1, as_of=now()),
         "status: jobs by state": queries.job_counts,
         "status: results by verdict": queries.verdict_counts,
