@@ -1,11 +1,11 @@
 """Plan and time of every query that runs often, at millions of results on PostgreSQL; sizes and insert rate beside them.
 
-    python -m benchmarks.hot_queries --results 5000000
-    python -m benchmarks.hot_queries --results 5000000 --real out/.tamperwatch/tamperwatch.db --plans plans.txt
+    python -m benchmarks.hot_queries --results 5000000 --plans plans.txt
+    python -m benchmarks.hot_queries --results 1000 --fill-only --real out/.tamperwatch/tamperwatch.db
 
-The functions of `storage` themselves are called; the statements they send are listened to, timed, and the slowest of each
-function is explained by PostgreSQL. What changes rows is rolled back. With `--real`, rows of any store of ours (such as
-`tamperwatch audit` leaves) say what a million results need with masks as the student really writes them.
+The functions of `storage` and of the pages themselves are called; the statements they send are listened to, timed, and the
+slowest of each function is explained by PostgreSQL. What changes rows is rolled back. With `--real`, rows of any store of ours
+(such as `tamperwatch audit` leaves) say what a million results need with masks as the student really writes them.
 """
 
 import argparse

@@ -148,6 +148,8 @@ class AuditResult(SQLModel, table=True):
         UniqueConstraint("job_id", "model_version", "profile", name="uq_audit_result_job_version_profile"),
         # With the profile, so that pages and counts of a verdict are answered by the index.
         Index("ix_audit_result_verdict_id_profile", "verdict", "id", postgresql_include=["profile"]),
+        # The results of a version that is no longer the newest: `storage.result_list`.
+        Index("ix_audit_result_model_version_id", "model_version", "id"),
         # What moderators have before them, most suspicious first: `storage.review_queue`.
         Index(
             "ix_audit_result_review_queue",
