@@ -97,6 +97,16 @@ def test_mask_png_comes_back_exactly(mask_net: np.ndarray) -> None:
     assert np.array_equal(back, mask_net)
 
 
+def test_a_smooth_mask_takes_no_more_bytes_than_pillow_needs() -> None:
+    ramp = np.linspace(-3, 3, 112)
+    noise = np.random.default_rng(1).normal(0, 2, (112, 112))
+    mask_net = np.clip(255 * np.exp(-(ramp**2) - ramp[:, None] ** 2) + noise, 0, 255).astype(np.uint8)
+    pillows = io.BytesIO()
+    Image.fromarray(mask_net).save(pillows, "PNG", compress_level=1)
+
+    assert len(mask_png(mask_net)) <= len(pillows.getvalue())
+
+
 def test_a_damaged_stored_mask_is_named() -> None:
     data = mask_png(np.arange(240, dtype=np.uint8).reshape(12, 20))
     colour = io.BytesIO()
