@@ -140,29 +140,12 @@ class ModelVersion(SQLModel, table=True):
     stage_changed_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
 
 
-class AuditResult(SQLModel, table=True):
-    """One mask, one score and one verdict: of one job, by one model version, for one delivery profile."""
+class AuditResultBase(SQLModel):
+    """One mask, one score and one verdict: of one job, by one model version, for one delivery profile.
 
-    __tablename__ = "audit_result"
-    __table_args__ = (
-        UniqueConstraint("job_id", "model_version", "profile", name="uq_audit_result_job_version_profile"),
-        # With the profile, so that pages and counts of a verdict are answered by the index.
-        Index("ix_audit_result_verdict_id_profile", "verdict", "id", postgresql_include=["profile"]),
-        # The results of a version that is no longer the newest: `storage.result_list`.
-        Index("ix_audit_result_model_version_id", "model_version", "id"),
-        # What moderators have before them, most suspicious first: `storage.review_queue`.
-        Index(
-            "ix_audit_result_review_queue",
-            *("verdict", "score", "id"),
-            sqlite_where=text(REVIEW_QUEUE),
-            postgresql_where=text(REVIEW_QUEUE),
-        ),
-        # Without it SQLite gives the number of a deleted last row again, and readers' cursors would skip the new one.
-        {"sqlite_autoincrement": True},
-    )
+    What workers make and hand to the store: a row of the table, which follows its own changes, takes many times as long to make.
+    """
 
-    # SQLite counts rows by itself only in a column that is exactly INTEGER.
-    id: int | None = Field(default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))
     job_id: uuid.UUID = Field(foreign_key="audit_job.id", ondelete="CASCADE")
     model_version: str = Field(max_length=64)
     profile: str = Field(default=OWN_PICTURE, max_length=32)
@@ -190,3 +173,28 @@ class AuditResult(SQLModel, table=True):
         description="whether no person has decided about the picture",
     )
     created_at: datetime = Field(default_factory=now, sa_type=UtcDateTime)
+
+
+class AuditResult(AuditResultBase, table=True):
+    """A stored result, and its number in the order of results."""
+
+    __tablename__ = "audit_result"
+    __table_args__ = (
+        UniqueConstraint("job_id", "model_version", "profile", name="uq_audit_result_job_version_profile"),
+        # With the profile, so that pages and counts of a verdict are answered by the index.
+        Index("ix_audit_result_verdict_id_profile", "verdict", "id", postgresql_include=["profile"]),
+        # The results of a version that is no longer the newest: `storage.result_list`.
+        Index("ix_audit_result_model_version_id", "model_version", "id"),
+        # What moderators have before them, most suspicious first: `storage.review_queue`.
+        Index(
+            "ix_audit_result_review_queue",
+            *("verdict", "score", "id"),
+            sqlite_where=text(REVIEW_QUEUE),
+            postgresql_where=text(REVIEW_QUEUE),
+        ),
+        # Without it SQLite gives the number of a deleted last row again, and readers' cursors would skip the new one.
+        {"sqlite_autoincrement": True},
+    )
+
+    # SQLite counts rows by itself only in a column that is exactly INTEGER.
+    id: int | None = Field(default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True))

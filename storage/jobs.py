@@ -15,7 +15,7 @@ from sqlmodel import Session, SQLModel, col, select
 from schemas.messages import AuditMessage
 from schemas.records import ErrorRecord
 from schemas.states import AuditQueue, JobState
-from schemas.tables import AuditJob, AuditResult, Picture, now
+from schemas.tables import AuditJob, AuditResult, AuditResultBase, Picture, now
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Finished:
 
     job_id: uuid.UUID
     fence: int
-    results: Sequence[AuditResult]
+    results: Sequence[AuditResultBase]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def claim_jobs(session: Session, messages: Sequence[AuditMessage], lease_s: floa
     return [claims.pop(job_id, None) or standing.get(job_id, Held(lease_s)) for job_id in (each.job_id for each in messages)]
 
 
-def finish_job(session: Session, job_id: uuid.UUID, results: Sequence[AuditResult], fence: int | None = None) -> bool:
+def finish_job(session: Session, job_id: uuid.UUID, results: Sequence[AuditResultBase], fence: int | None = None) -> bool:
     """End a job as DONE and store its results, in the caller's one transaction.
 
     Args:

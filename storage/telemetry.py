@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from schemas.messages import AuditMessage
 from schemas.states import Verdict
-from schemas.tables import OWN_PICTURE, AuditResult
+from schemas.tables import OWN_PICTURE, AuditResultBase
 from storage.telemetry_drift import ScoreDrift
 from storage.telemetry_log import add_log_fields, log_fields
 from storage.telemetry_traces import note, stage_span, trace_id
@@ -191,7 +191,7 @@ def claimed(attempt: int) -> None:
         REDELIVERIES.inc()
 
 
-def done(results: Sequence[AuditResult]) -> None:
+def done(results: Sequence[AuditResultBase]) -> None:
     """A job ended with these results, and they are stored."""
     IMAGES.inc()
     for result in results:

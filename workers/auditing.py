@@ -20,7 +20,7 @@ from schemas.messages import AuditMessage
 from schemas.records import Region
 from schemas.settings import Settings
 from schemas.states import Verdict
-from schemas.tables import OWN_PICTURE, AuditResult
+from schemas.tables import OWN_PICTURE, AuditResultBase
 from storage import telemetry
 from storage.blobs import BlobStore, picture_key
 from storage.reuse import ReusePolicy
@@ -64,7 +64,7 @@ class Auditor:
         self._settings = settings.worker
         self._limits = PictureLimits(settings.limits.max_bytes, settings.limits.max_pixels)
 
-    def audit(self, message: AuditMessage, sha256: str, data: bytes | None = None) -> list[AuditResult]:
+    def audit(self, message: AuditMessage, sha256: str, data: bytes | None = None) -> list[AuditResultBase]:
         """Audit a picture: one result for the picture itself and one for each profile that the message asks for.
 
         Args:
@@ -89,7 +89,7 @@ class Auditor:
         with self._runtime.using() as model:
             return self.audit_by(model, message, sha256, data)
 
-    def audit_by(self, model: Loaded, message: AuditMessage, sha256: str, data: bytes | None = None) -> list[AuditResult]:
+    def audit_by(self, model: Loaded, message: AuditMessage, sha256: str, data: bytes | None = None) -> list[AuditResultBase]:
         """The same by a certain version, which the caller keeps from being closed."""
         started = time.perf_counter()
         with telemetry.stage("fetch"):
@@ -151,7 +151,7 @@ class Auditor:
         predictions: Mapping[str, Prediction],
         judgements: Mapping[str, Judgement],
         latency_ms: float,
-    ) -> list[AuditResult]:
+    ) -> list[AuditResultBase]:
         own = predictions[OWN_PICTURE]
         return [
             self._result(model_version, message, name, prediction, judgements[name], own, views[name], latency_ms)
@@ -168,9 +168,9 @@ class Auditor:
         own: Prediction,
         view: Prepared,
         latency_ms: float,
-    ) -> AuditResult:
+    ) -> AuditResultBase:
         mask_net = prediction.mask_net
-        return AuditResult(
+        return AuditResultBase(
             job_id=message.job_id,
             model_version=model_version,
             profile=profile,

@@ -18,7 +18,7 @@ from schemas.errors import TamperwatchError
 from schemas.learning_tables import ShadowScore
 from schemas.messages import AuditMessage
 from schemas.settings import Settings
-from schemas.tables import OWN_PICTURE, AuditResult, ModelVersion
+from schemas.tables import OWN_PICTURE, AuditResultBase, ModelVersion
 from storage import shadow_scores, telemetry
 from storage.blobs import BlobStore
 from storage.database import Database
@@ -29,7 +29,7 @@ from workers.side_model import SideModel
 log = logging.getLogger(__name__)
 
 _WAITING: Final = 8
-Offer = tuple[AuditMessage, str, AuditResult]
+Offer = tuple[AuditMessage, str, AuditResultBase]
 
 
 class Shadow:
@@ -50,7 +50,7 @@ class Shadow:
         self._thread = threading.Thread(target=self._loop, name="shadow-pictures", daemon=True)
         self._thread.start()
 
-    def offer(self, message: AuditMessage, sha256: str, results: Sequence[AuditResult]) -> None:
+    def offer(self, message: AuditMessage, sha256: str, results: Sequence[AuditResultBase]) -> None:
         """Hand over a picture that the live version has answered; returns at once, and never raises."""
         own = next((result for result in results if result.profile == OWN_PICTURE), None)
         if own is None or self._model.version in (None, own.model_version):
@@ -87,7 +87,7 @@ class Shadow:
                 foreseen = isinstance(error, TamperwatchError)
                 log.warning("shadow of job %s: %s", offer[0].job_id, error, exc_info=None if foreseen else error)
 
-    def _scored(self, model: Loaded, message: AuditMessage, sha256: str, live: AuditResult) -> bool:
+    def _scored(self, model: Loaded, message: AuditMessage, sha256: str, live: AuditResultBase) -> bool:
         """Audit as the live version did, and store the difference; False once there are enough."""
         asked = message.model_copy(update={"profiles": ()})
         (ours,) = self._auditor.audit_by(model, asked, sha256)
@@ -98,7 +98,7 @@ class Shadow:
         return True
 
 
-def _row(message: AuditMessage, sha256: str, live: AuditResult, ours: AuditResult) -> ShadowScore:
+def _row(message: AuditMessage, sha256: str, live: AuditResultBase, ours: AuditResultBase) -> ShadowScore:
     return ShadowScore(
         job_id=message.job_id,
         sha256=sha256,
