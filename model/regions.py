@@ -54,7 +54,7 @@ def find_regions(mask_net: NDArray[np.uint8], width_px: int, height_px: int, lim
         return []
     label = _label(runs, mask_net.shape[1])
     order = np.argsort(label, kind="stable")
-    first = np.flatnonzero(np.diff(label[order], prepend=-1))
+    first = np.flatnonzero(label[order] == order)
     cells = np.add.reduceat((runs.end - runs.start)[order], first)
     total = np.add.reduceat(runs.total[order], first)
     top, bottom = runs.row[order][first], np.maximum.reduceat(runs.row[order], first) + 1
@@ -87,24 +87,28 @@ def _runs(mask_net: NDArray[np.uint8]) -> _Runs:
     np.greater(padded.ravel(), _HALF_UINT8, out=above[1:])
     edges = np.flatnonzero(above[1:] != above[:-1])
     start, end = edges[0::2], edges[1::2]
-    sums = np.concatenate([[0], np.cumsum(padded.ravel(), dtype=np.int64)])
     row = start // (columns + 1)
-    return _Runs(row, start - row * (columns + 1), end - row * (columns + 1), sums[end] - sums[start])
+    # From edge to edge: every second sum is a run's.
+    total = np.add.reduceat(padded.ravel(), edges, dtype=np.int64)[0::2] if edges.size else edges
+    return _Runs(row, start - row * (columns + 1), end - row * (columns + 1), total)
 
 
 def _label(runs: _Runs, columns: int) -> Integers:
-    """Number the runs by connected part, [R]: union-find over the pairs of runs that touch, corners included."""
+    """The first run of each run's connected part, [R]: union-find over the pairs of runs that touch, corners included."""
     stride = columns + 2  # wider than any column + 1, so that a key never reaches the next row's
     below = (runs.row + 1) * stride
     low = np.searchsorted(runs.row * stride + runs.end, below + runs.start, side="left")
     high = np.searchsorted(runs.row * stride + runs.start, below + runs.end, side="right")
     parent = list(range(runs.row.size))
     for upper, (begin, stop) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        root = _root(parent, upper)
         for lower in range(begin, stop):
-            a, b = _root(parent, upper), _root(parent, lower)
-            # The smaller root wins, so that a part is known by its first run, the topmost one.
-            parent[max(a, b)] = min(a, b)
-    return np.array([_root(parent, run) for run in range(len(parent))], dtype=np.int64)
+            # The smaller root wins, so that no run's parent comes after it.
+            root, other = sorted((root, _root(parent, lower)))
+            parent[other] = root
+    for run, above in enumerate(parent):
+        parent[run] = parent[above]
+    return np.array(parent, dtype=np.int64)
 
 
 def _root(parent: list[int], run: int) -> int:

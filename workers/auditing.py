@@ -184,7 +184,7 @@ class Auditor:
                 for found in regions.find_regions(mask_net, view.width_px, view.height_px)
             ],
             mask_png=render.mask_png(mask_net),
-            mask_agreement=metrics.mask_agreement(own.mask_net, mask_net),
+            mask_agreement=1.0 if prediction is own else metrics.mask_agreement(own.mask_net, mask_net),
             width_px=view.width_px,
             height_px=view.height_px,
             latency_ms=latency_ms,
