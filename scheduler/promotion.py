@@ -94,7 +94,7 @@ def _not_worse(
     worst = None if interval is None else interval.low if compared.sign > 0 else -interval.high
     passed = worst is not None and worst >= -compared.margin
     said = verdict_words.change(compared.words, check.live, check.candidate, check.difference, interval, n, settings.confidence)
-    said += "" if passed else f": {verdict_words.loss(check.difference, compared.sign, compared.margin)}"
+    said += "" if passed else f": {verdict_words.loss(check.difference, interval, n, compared.sign, compared.margin)}"
     if compared.name == "brier":
         said += _calibration_errors(ours, theirs)
     return check.model_copy(update={"passed": passed, "sentence": said})

@@ -1,5 +1,6 @@
 """The promotion rule's findings as sentences with numbers."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,11 +13,34 @@ REASONS_TOLD: Final = 3
 """In a summary; the checks have all of them."""
 
 
-def loss(difference: float | None, sign: int, margin: float) -> str:
-    """What makes a figure that must not become worse by more than a margin fail."""
+MOST_TOLD: Final = 20
+"""Times the pictures there are: beyond that, a number of pictures that would tell is a guess."""
+
+
+def loss(difference: float | None, interval: Interval | None, n: int, sign: int, margin: float) -> str:
+    """What makes a figure that must not become worse by more than a margin fail.
+
+    Args:
+        difference, interval: candidate minus live, over `n` pictures.
+        sign: +1 where higher is better, -1 where lower is.
+    """
     if difference is not None and sign * difference < -margin:
         return f"worse by more than {number(margin)}"
-    return f"not sure enough to be no worse than by {number(margin)}"
+    return f"not sure enough to be no worse than by {number(margin)}{_would_tell(difference, interval, n, sign, margin)}"
+
+
+def pictures_to_tell(difference: float, interval: Interval, n: int, sign: int, margin: float) -> int | None:
+    """How many pictures would make a difference like this one sure; None where no number would, or far more than there are.
+
+    An interval of a mean shrinks with the square root of the number of independent pictures.
+    """
+    room = sign * difference + margin
+    reach = difference - interval.low if sign > 0 else interval.high - difference
+    if room <= 0 or reach > room * math.sqrt(MOST_TOLD):
+        return None
+    wanted = n * (reach / room) ** 2
+    step = 10 ** max(0, len(str(int(wanted))) - 2)
+    return math.ceil(wanted / step) * step
 
 
 def number(value: float | None) -> str:
@@ -62,7 +86,7 @@ def gain(
     if interval is not None and interval.high < 0:
         return f"{said}: surely worse"
     if not sure:
-        return f"{said}: not sure enough to be better"
+        return f"{said}: not sure enough to be better{_would_tell(difference, interval, n, 1, 0.0)}"
     if difference is not None and difference < settings.least_gain:
         return f"{said}: surely better, but by less than the least gain of {number(settings.least_gain)}"
     return f"{said}: better"
@@ -84,6 +108,11 @@ def summary(promote: bool, checks: Sequence[Check]) -> str:
     told = [_capital(sentence) if index else sentence for index, sentence in enumerate(against[:REASONS_TOLD])]
     told += [f"{more} more {'check' if more == 1 else 'checks'} failed"] if more > 0 else []
     return f"Rejected: {'. '.join(told)}."
+
+
+def _would_tell(difference: float | None, interval: Interval | None, n: int, sign: int, margin: float) -> str:
+    wanted = None if difference is None or interval is None else pictures_to_tell(difference, interval, n, sign, margin)
+    return "" if wanted is None else f"; some {wanted} such pictures would tell"
 
 
 def _capital(sentence: str) -> str:

@@ -3,7 +3,7 @@ import pytest
 from scheduler.bootstrap import Interval
 from scheduler.checks import Check
 from scheduler.groups import Group
-from scheduler.verdict_words import change, gain, group, loss, number, signed, summary
+from scheduler.verdict_words import change, gain, group, loss, number, pictures_to_tell, signed, summary
 from schemas.learning_settings import PromotionSettings
 
 SETTINGS = PromotionSettings()
@@ -32,7 +32,7 @@ def test_the_sentence_of_a_gain_that_is_not_sure() -> None:
     said = gain(0.241, 0.248, 0.007, Interval(-0.004, 0.018), 212, SETTINGS, sure=False)
     assert said == (
         "on 212 held-out pictures pixel F1 went from .241 to .248 (+.007, 95 % interval -.004 to +.018): "
-        "not sure enough to be better"
+        "not sure enough to be better; some 530 such pictures would tell"
     )
 
 
@@ -46,8 +46,23 @@ def test_a_sure_gain_may_still_be_too_small() -> None:
 
 def test_what_is_surely_worse_is_called_so() -> None:
     assert gain(0.3, 0.2, -0.1, Interval(-0.12, -0.08), 90, SETTINGS, sure=False).endswith(": surely worse")
-    assert loss(-0.05, 1, 0.02) == loss(0.05, -1, 0.02) == "worse by more than .020"
-    assert loss(-0.01, 1, 0.02) == loss(0.01, -1, 0.02) == "not sure enough to be no worse than by .020"
+    fallen, risen = Interval(-0.07, 0.01), Interval(-0.01, 0.07)
+    assert loss(-0.05, fallen, 65, 1, 0.02) == loss(0.05, risen, 65, -1, 0.02) == "worse by more than .020"
+
+
+def test_what_is_not_sure_says_how_many_pictures_would_tell() -> None:
+    lower, higher = Interval(-0.03, 0.01), Interval(-0.01, 0.03)
+    said = "not sure enough to be no worse than by .020; some 260 such pictures would tell"
+    assert loss(-0.01, lower, 65, 1, 0.02) == loss(0.01, higher, 65, -1, 0.02) == said
+    assert loss(None, None, 1, 1, 0.02) == "not sure enough to be no worse than by .020"
+
+
+@pytest.mark.parametrize(
+    ("difference", "low", "wanted"),
+    [(0.01, -0.01, 400), (0.02, 0.0, 100), (0.01, -0.0001, 110), (0.0, -0.01, None), (-0.01, -0.02, None), (0.001, -0.05, None)],
+)
+def test_an_interval_shrinks_with_the_root_of_the_number_of_pictures(difference: float, low: float, wanted: int | None) -> None:
+    assert pictures_to_tell(difference, Interval(low, 0.1), 100, 1, 0.0) == wanted
 
 
 def test_the_worst_group_is_named_with_its_margin() -> None:
