@@ -39,7 +39,7 @@ def pictures_to_tell(difference: float, interval: Interval, n: int, sign: int, m
     if room <= 0 or reach > room * math.sqrt(MOST_TOLD):
         return None
     wanted = n * (reach / room) ** 2
-    step = 10 ** max(0, len(str(int(wanted))) - 2)
+    step: int = 10 ** max(0, len(str(int(wanted))) - 2)
     return math.ceil(wanted / step) * step
 
 
