@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +27,7 @@ from sqlmodel import Session, select
 
 from benchmarks.generated_rows import VERSIONS, WAITING, fill
 from benchmarks.page_queries import page_queries
-from benchmarks.stream_queries import stream_queries
+from benchmarks.stream_queries import Query, stream_queries
 from benchmarks.table_sizes import insert_rates, real_sizes, sizes
 from schemas.settings import BlobSettings
 from schemas.tables import AuditResult, now
@@ -47,7 +47,6 @@ _SERVER = {
 }
 _SLOW_MS = 100.0
 _PATIENCE_S = 60.0
-Query = Callable[[Session], object]
 
 
 @dataclass(frozen=True)

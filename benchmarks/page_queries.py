@@ -1,10 +1,10 @@
 """What the pages ask of SQL, and beat of people's words, in a store that `generated_rows` has filled."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import col, func, select
 
+from benchmarks.stream_queries import Query
 from schemas.geometry import PixelBox
 from schemas.learning_tables import BoxAnnotation, Review, ReviewClaim
 from schemas.states import AnnotationKind, AuditQueue, ReviewDecision, Verdict
@@ -28,7 +28,6 @@ _BOX = PixelBox(x0=100, y0=120, x1=420, y1=380)
 _ANYTHING = QueueFilter()
 _OF_WECHAT = QueueFilter(source_profile="wechat")
 _UNSURE = QueueFilter(unsure=True)
-Query = Callable[[Session], object]
 
 
 def page_queries(database: Database, versions: tuple[str, ...]) -> dict[str, Query]:
