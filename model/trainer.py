@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,16 +14,15 @@ from torch import Tensor, nn
 
 from model.augment import Sample
 from model.config import TrainConfig
-from model.cuda import has_bf16
 from model.data import ValidationSet
 from model.losses import LossTerms, distillation_loss
+from model.mixed_precision import computes_bf16, mixed_precision
 from model.pace import PLANNING_STEPS
 from model.student import ServingStudent, Student
 from schemas.errors import EnvironmentMissing, InvalidInput
 
 FINAL_LR_SHARE = 0.01
 EVALUATION_BATCH = 8
-_CPU_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
 class Diverged(Exception):
@@ -79,6 +78,8 @@ class Trainer:
         student = Student(config.student, "none" if initial else config.pretrained)
         if initial:
             student.load_state_dict(initial.state)
+        if config.trains == "score-head":
+            student.requires_grad_(False).score_head.requires_grad_(True)
         self.student = student.to(device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.step = 0
@@ -154,7 +155,7 @@ class Trainer:
             raise InvalidInput(f"the saved state does not fit this program: {error}. Train in another folder") from error
 
     def _losses(self, batch: Sample) -> LossTerms:
-        self.student.train()
+        self.student.train(self.config.trains == "all")
         if self.config.freeze_norm:
             freeze_norm(self.student.backbone)
         batch = Sample(*(part.to(self.device, non_blocking=True) for part in batch))
@@ -164,7 +165,7 @@ class Trainer:
         return distillation_loss(output, batch, self.config)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return mixed_precision(self.device) if self.precision == "bf16" else nullcontext()
 
     def _fragile(self) -> tuple[list[Tensor], dict[str, Tensor]]:
         """What a forward pass changes: the statistics of batch norms and the random state."""
@@ -176,14 +177,6 @@ class Trainer:
             buffer.copy_(kept)
         _set_random_state(self.device, before[1])
         self._optimizer.zero_grad(set_to_none=True)
-
-
-def computes_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16; a CPU without them emulates it, five times as slow as float32."""
-    if device.type == "cuda":
-        return has_bf16(device)
-    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # younger than the oldest torch that we take
-    return not known or any(known.get(name, False) for name in _CPU_BF16)
 
 
 def schedule(step: int, warmup_steps: int, steps: int) -> float:
@@ -235,9 +228,11 @@ def device_of(name: str) -> torch.device:
 
 
 def _groups(student: Student, config: TrainConfig) -> list[dict[str, Any]]:
-    """Optimizer groups: backbone and heads on their own peak rates, no decay on vectors."""
+    """Optimizer groups of what trains: backbone and heads on their own peak rates, no decay on vectors."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in student.named_parameters():
+        if not parameter.requires_grad:
+            continue
         groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
     return [
         {

@@ -12,7 +12,7 @@ from model.losses import LossTerms
 from model.manifest import Manifest
 from model.pace import PLANNING_STEPS
 from model.pseudo_masks import PseudoMasks
-from model.trainer import Diverged, Trainer, computes_bf16, device_of, follow, freeze_norm, schedule
+from model.trainer import Diverged, Trainer, device_of, follow, freeze_norm, schedule
 from schemas.errors import EnvironmentMissing, InvalidInput
 
 
@@ -168,8 +168,3 @@ def test_bf16_is_used_where_the_cpu_computes_in_it(
     assert trainer.precision == used
     with trainer._autocast():
         assert torch.is_autocast_enabled("cpu") is (used == "bf16")
-
-
-def test_a_gpu_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "has_bf16", lambda device: device.index == 0)
-    assert [computes_bf16(torch.device("cuda", number)) for number in (0, 1)] == [True, False]
