@@ -78,8 +78,8 @@ class TrainConfig:
         student: the network.
         pretrained: where the backbone's first weights come from.
         teacher: what turns boxes into pseudo-masks; "masks" trains on the true masks instead, as an upper bound.
-        trains: "score-head" keeps every other weight of an earlier student as it is. A larger `input_size` asks for it: maps gain from
-            the pixels at once, the score has to learn their statistics anew.
+        trains: "score-head" keeps every other weight of an earlier student as it is. A larger `input_size` asks for it: maps gain
+            from the pixels at once, the score has to learn their statistics anew.
         seed: of every random choice in data and weights.
         steps: optimizer steps of the whole schedule. 0 trains nothing: an earlier student is calibrated, its mask fitted and its
             figures measured as this config has it, at another input size for instance.

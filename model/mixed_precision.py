@@ -25,8 +25,8 @@ def computes_bf16(device: torch.device) -> bool:
 def mixed_precision(device: torch.device) -> Iterator[None]:
     """Autocast to bfloat16; on a CPU depthwise convolutions stay in float32.
 
-    oneDNN has no fast bfloat16 kernel for the gradient of depthwise convolutions with strides or 5 x 5 windows: one takes up to nine
-    times as long as in float32, a whole step half as long again (docs/experiments.md, 2026-12-01).
+    oneDNN has no fast bfloat16 kernel for the gradient of depthwise convolutions with strides or 5 x 5 windows: one takes up to
+    nine times as long as in float32, a whole step half as long again (docs/experiments.md, 2026-12-01).
     """
     with torch.autocast(device.type, torch.bfloat16):
         if device.type != "cpu":
