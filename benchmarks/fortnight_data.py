@@ -27,8 +27,12 @@ ANNOTATORS: Final = ("ana", "ben", "chloe", "dan")
 CARELESS_SHARE: Final = 0.05
 MOST_LOOSENED: Final = 0.25
 AUTHENTIC_MEASURED: Final = 60
-MOST_A_NIGHT: Final = 36
+MOST_A_NIGHT: Final = 52
 """Pictures annotated a day, half of them manipulated."""
+
+HELD_OUT_OF_START: Final = 60
+"""Manipulated, and as many authentic, pictures of the first half that every night is judged by. More of them would drown those of
+the second half, which are held out as they are annotated and are what the nights learn."""
 
 _COLUMNS: Final = ("set", "image", "mask", "label", "kind", "scene", "boxes", "split")
 
@@ -82,7 +86,9 @@ def fortnight(data: Path, start_sets: Sequence[str] = START_SETS) -> Fortnight:
     manifest = with_boxes(clustered(read_data(data)))
     start, validation = frozenset(start_sets), manifest.split("validation")
     apart = {id(row) for row in validation}
-    base = tuple((row, "validation" if id(row) in apart else "training") for row in manifest.rows if row.set_name in start)
+    known = [row for row in manifest.rows if row.set_name in start]
+    held_out = _most([row for row in known if id(row) in apart], HELD_OUT_OF_START)
+    base = tuple((row, "training") for row in known if id(row) not in apart) + tuple((row, "validation") for row in held_out)
     revealed = _balanced([row for row in manifest.rows if row.set_name not in start and id(row) not in apart])
     words = [_word(manifest.root, row) for row in revealed]
     nights = tuple(tuple(words[night::NIGHTS]) for night in range(NIGHTS))
@@ -120,9 +126,16 @@ def _kind(root: Path, row: ManifestRow) -> str:
 
 def _balanced(rows: Iterable[ManifestRow]) -> list[ManifestRow]:
     """Manipulated pictures, and as many authentic ones, in an order that hashes give."""
+    ordered = _most(rows, NIGHTS * MOST_A_NIGHT // 2)
+    fewer = min(sum(row.tampered for row in ordered), sum(not row.tampered for row in ordered))
+    return _most(ordered, fewer)
+
+
+def _most(rows: Iterable[ManifestRow], most: int) -> list[ManifestRow]:
+    """So many of either kind, manipulated ones with boxes, in an order that hashes give."""
     ordered = sorted(rows, key=lambda row: _draw("order", row.image))
-    tampered = [row for row in ordered if row.tampered and row.boxes][: NIGHTS * MOST_A_NIGHT // 2]
-    authentic = [row for row in ordered if not row.tampered][: len(tampered)]
+    tampered = [row for row in ordered if row.tampered and row.boxes][:most]
+    authentic = [row for row in ordered if not row.tampered][:most]
     return sorted(tampered + authentic, key=lambda row: _draw("order", row.image))
 
 

@@ -43,7 +43,8 @@ class _DepthwiseInFloat32(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
-        if func is not torch.conv2d or (args[_GROUPS] if len(args) > _GROUPS else named.get("groups", 1)) == 1:
+        groups = args[_GROUPS] if len(args) > _GROUPS else named.get("groups", 1)
+        if not (func is torch.conv2d and groups > 1):
             return func(*args, **named)
         with torch.autocast("cpu", enabled=False):
             return func(*(part.float() if isinstance(part, torch.Tensor) else part for part in args), **named)
