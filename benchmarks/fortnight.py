@@ -50,7 +50,7 @@ SETTINGS: Final = {
     "RETRAIN__LOADER_WORKERS": "0",
     "RETRAIN__KEEP_RUNS": "3",
 }
-"""What a small machine and few pictures change; the promotion rule is the shipped one. A beginner learns on at its first rates."""
+"""What a small machine and few pictures change; the rule of promotion is the shipped one. Nights go on at the first rates."""
 
 
 def main() -> None:

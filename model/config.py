@@ -11,7 +11,6 @@ from schemas.errors import InvalidInput
 Colour = tuple[float, float, float]
 Pretrained = Literal["none", "efficientnet-lite0-package", "timm"]
 Precision = Literal["fp32", "bf16"]
-Trained = Literal["all", "score-head"]
 HighPass = Literal["none", "srm", "bayar"]
 TeacherKind = Literal["grabcut", "sam-vit-b", "sam-vit-l", "sam-vit-h", "masks"]
 
@@ -78,8 +77,6 @@ class TrainConfig:
         student: the network.
         pretrained: where the backbone's first weights come from.
         teacher: what turns boxes into pseudo-masks; "masks" trains on the true masks instead, as an upper bound.
-        trains: "score-head" keeps every other weight of an earlier student as it is. A larger `input_size` asks for it: maps gain
-            from the pixels at once, the score has to learn their statistics anew.
         seed: of every random choice in data and weights.
         steps: optimizer steps of the whole schedule. 0 trains nothing: an earlier student is calibrated, its mask fitted and its
             figures measured as this config has it, at another input size for instance.
@@ -115,7 +112,6 @@ class TrainConfig:
     student: StudentConfig = field(default_factory=StudentConfig)
     pretrained: Pretrained = "none"
     teacher: TeacherKind = "grabcut"
-    trains: Trained = "all"
     seed: int = 20251
     steps: int = 2000
     limit_minutes: float = 0.0
@@ -164,8 +160,6 @@ class TrainConfig:
             problems.append("least_quality and trusted_quality must lie in 0..1")
         if self.teacher not in get_args(TeacherKind):
             problems.append(f"teacher {self.teacher!r} is not one of {', '.join(get_args(TeacherKind))}")
-        if self.trains not in get_args(Trained):
-            problems.append(f"trains {self.trains!r} is not one of {', '.join(get_args(Trained))}")
         if not 0 <= self.ema_decay < 1:
             problems.append(f"ema_decay must lie in 0..1, not {self.ema_decay}")
         if self.pretrained not in ("none", "efficientnet-lite0-package", "timm"):

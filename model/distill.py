@@ -49,8 +49,8 @@ def distill(
         The run folder, from which `model.publish` makes a student.
 
     Raises:
-        InvalidInput: the data does not serve, the folder holds a run of another config or data set, or a config without steps, or
-            of a part, was given no earlier student.
+        InvalidInput: the data does not serve, the folder holds a run of another config or data set, or a config without steps
+            was given no earlier student.
         EnvironmentMissing: no such device.
         TrainingDiverged: a loss is no number; the batch is saved.
         WorkerLost: a process that draws samples died.
@@ -58,8 +58,6 @@ def distill(
     """
     if not (config.steps or initial):
         raise InvalidInput("steps = 0 measures an earlier student without training: name it with --initial, or set steps")
-    if config.trains != "all" and not initial:
-        raise InvalidInput(f'trains = "{config.trains}" keeps an earlier student\'s other weights: name it with --initial')
     where, folder = device_of(device), RunFolder(run)
     folder.claim(_identity(config, manifest, teacher, initial), None if config.limit_minutes else config.steps)
     if config.threads:

@@ -78,8 +78,6 @@ class Trainer:
         student = Student(config.student, "none" if initial else config.pretrained)
         if initial:
             student.load_state_dict(initial.state)
-        if config.trains == "score-head":
-            student.requires_grad_(False).score_head.requires_grad_(True)
         self.student = student.to(device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.student).eval().requires_grad_(False)
         self.step = 0
@@ -155,7 +153,7 @@ class Trainer:
             raise InvalidInput(f"the saved state does not fit this program: {error}. Train in another folder") from error
 
     def _losses(self, batch: Sample) -> LossTerms:
-        self.student.train(self.config.trains == "all")
+        self.student.train()
         if self.config.freeze_norm:
             freeze_norm(self.student.backbone)
         batch = Sample(*(part.to(self.device, non_blocking=True) for part in batch))
@@ -228,11 +226,9 @@ def device_of(name: str) -> torch.device:
 
 
 def _groups(student: Student, config: TrainConfig) -> list[dict[str, Any]]:
-    """Optimizer groups of what trains: backbone and heads on their own peak rates, no decay on vectors."""
+    """Optimizer groups: backbone and heads on their own peak rates, no decay on vectors."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in student.named_parameters():
-        if not parameter.requires_grad:
-            continue
         groups.setdefault((name.startswith("backbone."), parameter.ndim > 1), []).append(parameter)
     return [
         {

@@ -1,6 +1,5 @@
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -57,24 +56,9 @@ def test_no_steps_measure_an_earlier_student_as_it_is_at_another_size(
     assert not (tmp_path / MASKS_NAME).exists()
 
 
-@pytest.mark.slow
-def test_only_the_score_is_learned_anew_at_another_size(
-    run: Path, drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path
-) -> None:
-    larger = replace(tiny_training, steps=2, trains="score-head", student=replace(tiny_training.student, input_size=96))
-    initial = initial_weights(run, larger.student)
-    distill(larger, drawn, GrabCutTeacher(), tmp_path, lambda _: None, initial=initial)
-    learned = averaged_student(tmp_path)[0].state_dict()
-    changed = {name for name, tensor in initial.state.items() if not torch.equal(tensor, learned[name])}
-    assert changed == {"score_head.weight", "score_head.bias"}
-
-
-@pytest.mark.parametrize("part", [{"steps": 0}, {"trains": "score-head"}])
-def test_what_needs_an_earlier_student_is_refused_without(
-    part: dict[str, Any], drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path
-) -> None:
+def test_no_steps_and_no_earlier_student_are_refused(drawn: Manifest, tiny_training: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="name it with --initial"):
-        distill(replace(tiny_training, **part), drawn, GrabCutTeacher(), tmp_path / "run", lambda _: None)
+        distill(replace(tiny_training, steps=0), drawn, GrabCutTeacher(), tmp_path / "run", lambda _: None)
     assert not (tmp_path / "run").exists()
 
 
