@@ -33,7 +33,7 @@ START: Final = {
     "checkpoint_every_steps": "20",
     "licence": "a simulation, not for use",
 }
-"""What the first student changes of the recipe `ablation`: EfficientNet-Lite0, at 192 px instead of 224, and a beginner, from whom
+"""What the first student changes of the recipe `ablation`: EfficientNet-Lite0, at 192 px instead of 224, a beginner, from whom
 there is something to gain that a hundred held-out pictures can tell."""
 
 SETTINGS: Final = {
