@@ -25,7 +25,8 @@ START: Final = {
     "student.input_size": "192",
     "threads": "1",
     "loader_workers": "1",
-    "steps": "120",
+    "steps": "160",
+    "ema_decay": "0.99",
     "batch_size": "12",
     "warmup_steps": "20",
     "validation_images": "60",
@@ -40,18 +41,17 @@ SETTINGS: Final = {
     "ENGINE__THREADS": "1",
     "SCHEDULE__LEASE_S": "3600",
     "SELECTION__TUNING_SHARE": "0.2",
-    "SELECTION__BASE_MOST": "400",
     "SELECTION__HOLDOUT_SHARE": "0.3",
     "SELECTION__HOLDOUT_MOST": "200",
-    "RETRAIN__STEPS": "160",
-    "RETRAIN__LR_HEAD": "1e-3",
-    "RETRAIN__LR_BACKBONE": "3e-4",
+    "RETRAIN__STEPS": "240",
+    "RETRAIN__LR_HEAD": "6e-4",
+    "RETRAIN__LR_BACKBONE": "2e-4",
     "RETRAIN__BATCH": "12",
     "RETRAIN__THREADS": "1",
     "RETRAIN__LOADER_WORKERS": "0",
     "RETRAIN__KEEP_RUNS": "3",
 }
-"""What a small machine and few pictures change; the rule of promotion is the shipped one. Nights go on at the first rates."""
+"""What a small machine and few pictures change; the rule of promotion is the shipped one."""
 
 
 def main() -> None:

@@ -30,9 +30,9 @@ AUTHENTIC_MEASURED: Final = 60
 MOST_A_NIGHT: Final = 52
 """Pictures annotated a day, half of them manipulated."""
 
-HELD_OUT_OF_START: Final = 60
+HELD_OUT_OF_START: Final = 30
 """Manipulated, and as many authentic, pictures of the first half that every night is judged by. More of them would drown those of
-the second half, which are held out as they are annotated and are what the nights learn."""
+the second half, which are held out as they are annotated and are what the nights learn; with so few the first nights wait for more."""
 
 _COLUMNS: Final = ("set", "image", "mask", "label", "kind", "scene", "boxes", "split")
 
