@@ -32,7 +32,7 @@ MOST_A_NIGHT: Final = 52
 
 HELD_OUT_OF_START: Final = 30
 """Manipulated, and as many authentic, pictures of the first half that every night is judged by. More of them would drown those of
-the second half, which are held out as they are annotated and are what the nights learn; with so few the first nights wait for more."""
+the second half, which are held out as they are annotated and are what the nights learn; the first nights wait for enough."""
 
 _COLUMNS: Final = ("set", "image", "mask", "label", "kind", "scene", "boxes", "split")
 
