@@ -61,14 +61,16 @@ def _print_verdicts(figures: Sequence[NightFigures]) -> None:
     first, last = mornings[0], mornings[-1]
     lost, rise = worst_steps(mornings)
     promoted = sum(each.state == PROMOTED for each in figures)
-    print(f"\n{promoted} of {len(figures)} candidates went live; F1 {first.f1:.3f} to {last.f1:.3f}", end="")
+    trained = [each for each in figures if each.candidate]
+    print(f"\n{len(figures)} nights, {len(trained)} candidates, {promoted} went live; F1 {first.f1:.3f} to {last.f1:.3f}", end="")
     print(f" (start sets {first.f1_start:.3f} to {last.f1_start:.3f}, later sets {first.f1_later:.3f} to {last.f1_later:.3f})")
     print(f"largest loss of F1 in a night {lost:.3f}, {_said(lost, F1_MARGIN)}; ", end="")
     print(f"largest rise of the false-alarm area {rise:.2%}, {_said(rise, AREA_MARGIN)}")
-    walls, cpus = ([getattr(each, name) for each in figures] for name in ("wall_s", "cpu_s"))
-    print(
-        f"a night: {_mean(walls):.0f} s of wall time, {_mean(cpus):.0f} s of CPU (longest {max(walls):.0f} and {max(cpus):.0f})"
-    )
+    if not trained:
+        return
+    walls, cpus = ([getattr(each, name) for each in trained] for name in ("wall_s", "cpu_s"))
+    print(f"a night that trained: {_mean(walls):.0f} s of wall time, {_mean(cpus):.0f} s of CPU", end="")
+    print(f" (longest {max(walls):.0f} and {max(cpus):.0f})")
 
 
 def plot(figures: Sequence[NightFigures], target: Path) -> None:

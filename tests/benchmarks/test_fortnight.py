@@ -123,8 +123,11 @@ def test_the_live_model_follows_promotions_only(tmp_path: Path, capsys: pytest.C
     assert worst_steps([worse, first]) == (0.0, 0.0)
     print_table(figures)
     text = capsys.readouterr().out
-    assert "1 of 3 candidates went live; F1 0.200 to 0.170" in text
+    assert "3 nights, 2 candidates, 1 went live; F1 0.200 to 0.170" in text
     assert text.count("MORE than the margin") == 2
+    assert "a night that trained: 60 s of wall time, 40 s of CPU (longest 60 and 40)" in text
+    print_table(figures[2:])
+    assert "1 nights, 0 candidates, 0 went live" in capsys.readouterr().out
     plot(figures, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as image:
         assert image.width > 1000
