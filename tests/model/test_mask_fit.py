@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from model import mask_fit as room
 from model.mask_fit import LEAST_GAIN, fit_masks
 from schemas.errors import InvalidInput
 
@@ -75,6 +76,24 @@ def test_too_large_an_alarm_area_is_mended_though_f1_falls() -> None:
     assert fit.shift < -0.5
     assert measured(logits, scores, truth, fit.shift, fit.coupling)[1] <= 0.02
     assert "alarm area 12.5% becomes" in fit.why
+
+
+def test_fits_that_exceed_the_bound_on_held_out_pictures_aim_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks of one fold's authentic pictures grow almost three times as fast as those of the other."""
+    logits, scores, truth, _ = drawn(inside=0.0, outside=-6.0, authentic=-6.0)
+    folds, scores[:] = np.arange(80) % 2, 0.0
+    logits[:40, :6, :6] = -1 - np.arange(36).reshape(6, 6) / 18  # each step up finds more
+    ranks = np.arange(144).reshape(12, 12) / 144
+    logits[40:] = np.where(folds[40:, None, None] == 0, -1 - 40 * ranks, -1 - 15 * ranks)
+
+    fit = fit_masks(logits, scores, truth, folds, 0.04)
+    monkeypatch.setattr(room, "BOUND_SHARES", (1.0,))
+    straight = fit_masks(logits, scores, truth, folds, 0.04)
+
+    assert straight.held_out_alarm_area is not None and fit.held_out_alarm_area is not None
+    assert fit.held_out_alarm_area <= 0.04 < straight.held_out_alarm_area
+    assert (fit.shift, straight.shift) == (1.5, 0.0)
+    assert fit.why.startswith("moved: mean F1 gains") and straight.why.startswith("not moved")
 
 
 def test_a_gain_that_is_not_there_on_held_out_pictures_is_not_taken() -> None:
