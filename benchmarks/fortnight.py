@@ -39,7 +39,7 @@ there is something to gain that a hundred held-out pictures can tell."""
 
 SETTINGS: Final = {
     "ENGINE__THREADS": "1",
-    "SCHEDULE__LEASE_S": "3600",
+    "SCHEDULE__LEASE_S": "60",
     "SELECTION__TUNING_SHARE": "0.2",
     "SELECTION__HOLDOUT_SHARE": "0.3",
     "SELECTION__HOLDOUT_MOST": "260",

@@ -176,6 +176,7 @@ class Nights:
                 session.expunge(run)
             if run.state.ended:
                 return run
+            time.sleep(self.settings.schedule.lease_s)  # a simulation that was killed leaves its lease
         raise InternalError(f"run {run_id} is {run.state.value} after {MOST_PROCESSES} processes: {run.message}")
 
 
