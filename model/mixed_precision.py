@@ -1,6 +1,6 @@
 """bfloat16 where it is faster than float32, and nowhere else."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,11 +40,13 @@ class _DepthwiseInFloat32(TorchFunctionMode):
     """Calls grouped `torch.conv2d` outside autocast; its backward pass follows what the forward pass computed in."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
         groups = args[_GROUPS] if len(args) > _GROUPS else named.get("groups", 1)
-        if not (func is torch.conv2d and groups > 1):
+        depthwise = func is torch.conv2d and groups > 1
+        if not depthwise:
             return func(*args, **named)
         with torch.autocast("cpu", enabled=False):
-            return func(*(part.float() if isinstance(part, torch.Tensor) else part for part in args), **named)
+            exact = tuple(part.float() if isinstance(part, torch.Tensor) else part for part in args)
+            return func(*exact, **named)
