@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from model.card import CARD_NAME, Calibration, Card, FileRecord, builtin_directory
 from model.config import StudentConfig
 from model.predictor import Predictor
+from scheduler import measurement as room
 from scheduler.frozen_manifest import ManifestEntry
 from scheduler.hold_out_files import HoldOut, TruthMask, laid_out
 from scheduler.measurement import ROUNDS, compared, measured, paces_ms
@@ -126,6 +128,15 @@ def test_time_is_taken_in_turns(tmp_path: Path, red: Predictor) -> None:
     assert isinstance(other.engine, SeesRed)
     assert red.engine.calls == other.engine.calls == ROUNDS + 1
     assert min(paces_ms([red], [])) > 0
+
+
+def test_a_machine_that_is_busy_for_most_rounds_slows_nobody(
+    tmp_path: Path, red: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second student takes ten times as long in all rounds but one."""
+    readings = iter([second for number in range(2 * (ROUNDS + 1)) for second in (0, 10 if number % 2 and number != 5 else 1)])
+    monkeypatch.setattr(room, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
+    assert paces_ms([red, red], [draw(tmp_path / "a.png")]) == [1000, 1000]
 
 
 @pytest.mark.slow
