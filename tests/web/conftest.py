@@ -18,7 +18,7 @@ def _page() -> None:
     bundled()
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _cheap_passwords() -> Iterator[None]:
     """Real argon2id, without the costs that slow guessing down: `tests/storage/test_people.py` looks at those."""
     with pytest.MonkeyPatch.context() as patch:
