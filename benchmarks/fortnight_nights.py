@@ -24,7 +24,7 @@ from schemas.errors import InternalError
 from schemas.learning_tables import RetrainRun
 from schemas.settings import Settings
 from schemas.states import AnnotationKind, AnnotationOrigin, RetrainTrigger
-from storage import registry, runs
+from storage import leases, registry, runs
 from storage.annotation_checks import NewAnnotation
 from storage.annotations import add_annotations
 from storage.blobs import open_blob_store, picture_key
@@ -35,6 +35,7 @@ from storage.pictures import keep_pictures, known_pictures
 
 MOST_PROCESSES: Final = 5
 WHO: Final = "fortnight"
+_LEASE_ASKED_S: Final = 1.0
 
 
 class Truth(BaseModel):
@@ -170,14 +171,22 @@ class Nights:
         with self._database.write() as session:
             run_id = runs.begin(session, RetrainTrigger.SCHEDULE, code_version())[0].id
         for _ in range(MOST_PROCESSES):
+            self._wait_for_lease()
             run_once(self._database, NightProcess(self.settings))
             with self._database.read() as session:
                 run = runs.get(session, run_id)
                 session.expunge(run)
             if run.state.ended:
                 return run
-            time.sleep(self.settings.schedule.lease_s)  # a simulation that was killed leaves its lease
         raise InternalError(f"run {run_id} is {run.state.value} after {MOST_PROCESSES} processes: {run.message}")
+
+    def _wait_for_lease(self) -> None:
+        """Until nobody holds it: a simulation that was killed leaves it to run out."""
+        while True:
+            with self._database.read() as session:
+                if leases.holder(session, runs.LEASE) is None:
+                    return
+            time.sleep(_LEASE_ASKED_S)
 
 
 def told(folder: Path, base: Path, values: dict[str, str]) -> None:
