@@ -49,7 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--base", default="base", help="the variant that the others are held against")
     parser.add_argument("--plot", type=Path, help="PNG to write")
     options = parser.parse_args(arguments)
-    runs = read_runs(options.runs)
+    try:
+        runs = read_runs(options.runs)
+    except InvalidInput as error:
+        parser.error(error.message)
     print_table(runs, options.base)
     if options.plot:
         options.plot.write_bytes(plot(runs, options.base))

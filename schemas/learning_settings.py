@@ -43,7 +43,7 @@ class PromotionSettings(_Group):
     area_margin: float = Field(default=0.01, ge=0, description="largest rise of the false-alarm area of authentic pictures")
     brier_margin: float = Field(default=0.02, ge=0, description="largest rise of the Brier score of the calibrated score")
     verdict_margin: float = Field(default=0.05, ge=0, description="largest rise of false flags, or of missed manipulations")
-    pointing_margin: float = Field(default=0.08, ge=0, description="largest loss against the boxes themselves, without a teacher")
+    pointing_margin: float = Field(default=0.04, ge=0, description="largest loss against the boxes themselves, without a teacher")
     group_margin: float = Field(default=0.05, ge=0, description="largest loss of any source or annotator, in F1 or area")
     group_least: int = Field(default=20, ge=2, description="sources and annotators with fewer held-out pictures are pooled")
     parity_limit: float = Field(default=0.001, gt=0, description="largest difference between the export and torch")
