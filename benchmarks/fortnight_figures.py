@@ -3,17 +3,20 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.fortnight_nights import NightFigures, Truth
 from model.plot_style import AUTHENTIC, DASHES, INK, QUIET, TAMPERED, plain, png
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 F1_MARGIN: Final = 0.02
 AREA_MARGIN: Final = 0.01
 """As the promotion rule's for simulated deliveries and for false-alarm area."""
 
 PROMOTED: Final = "promoted"
-_SIZE_INCHES: Final = (9.0, 6.4)
+_SIZE_INCHES: Final = (9.0, 8.0)
 
 
 def live_by_morning(figures: Sequence[NightFigures]) -> list[Truth]:
@@ -74,30 +77,51 @@ def _print_verdicts(figures: Sequence[NightFigures]) -> None:
 
 
 def plot(figures: Sequence[NightFigures], target: Path) -> None:
-    """Above: F1 against true masks of the live model by morning, and of each night's candidate. Below: CPU time a night."""
+    """Night by night: F1 against true masks, F1 on the run's own hold-out, both of live model and candidate, and CPU time."""
     from matplotlib.figure import Figure
 
     page = Figure(figsize=_SIZE_INCHES, facecolor="white", layout="constrained")
     page.suptitle("A simulated fortnight: the live model by morning, and each night's candidate", x=0.02, ha="left", color=INK)
-    above, below = page.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    mornings = live_by_morning(figures)
-    days = range(len(mornings))
-    above.step(days, [each.f1 for each in mornings], where="post", color=INK, linewidth=2, label="live, all sets")
-    above.step(days, [each.f1_start for each in mornings], where="post", color=QUIET, linestyle=DASHES, label="live, start sets")
-    above.step(days, [each.f1_later for each in mornings], where="post", color=QUIET, linestyle=":", label="live, later sets")
-    for state, marker, colour in ((PROMOTED, "^", AUTHENTIC), ("rejected", "x", TAMPERED)):
-        found = [(each.night, each.candidate.f1) for each in figures if each.state == state and each.candidate]
-        if found:
-            above.plot(*zip(*found, strict=True), marker, color=colour, markersize=8, label=f"candidate, {state}")
-    above.set_ylabel("pixel F1, true masks", color=INK)
-    above.legend(frameon=False, fontsize=8, ncols=3)
-    below.bar([each.night for each in figures], [each.cpu_s for each in figures], width=0.6, color=QUIET)
-    below.set_ylabel("CPU, s a run", color=INK)
-    below.set_xlabel("nights passed", color=INK)
-    below.set_xticks(list(days))
-    for axes in (above, below):
+    true, own, cost = page.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1))
+    _draw_true_masks(true, figures)
+    _draw_hold_out(own, figures)
+    cost.bar([each.night for each in figures], [each.cpu_s for each in figures], width=0.6, color=QUIET)
+    cost.set_ylabel("CPU, s a run", color=INK)
+    cost.set_xlabel("night", color=INK)
+    cost.set_xticks(range(len(figures) + 1))
+    for axes in (true, own, cost):
+        axes.set_ylim(bottom=0)
         plain(axes, "y")
     target.write_bytes(png(page))
+
+
+def _draw_true_masks(axes: "Axes", figures: Sequence[NightFigures]) -> None:
+    mornings = live_by_morning(figures)
+    days = range(len(mornings))
+    axes.step(days, [each.f1 for each in mornings], where="post", color=INK, linewidth=2, label="live, all sets")
+    axes.step(days, [each.f1_start for each in mornings], where="post", color=QUIET, linestyle=DASHES, label="live, start sets")
+    axes.step(days, [each.f1_later for each in mornings], where="post", color=QUIET, linestyle=":", label="live, later sets")
+    _draw_candidates(axes, [(each, each.candidate.f1) for each in figures if each.candidate])
+    axes.set_ylabel("F1, true masks", color=INK)
+    axes.legend(frameon=False, fontsize=8, ncols=5, loc="lower left")
+
+
+def _draw_hold_out(axes: "Axes", figures: Sequence[NightFigures]) -> None:
+    """As the promotion rule saw it: against the teacher's masks of held-out boxes."""
+    lived = [(each.night, each.hold_out_live) for each in figures if each.hold_out_live is not None]
+    if lived:
+        axes.plot(*zip(*lived, strict=True), "o", color=INK, markersize=5, label="live, that night")
+    _draw_candidates(axes, [(each, each.hold_out_candidate) for each in figures if each.hold_out_candidate is not None])
+    axes.set_ylabel("F1, its own hold-out", color=INK)
+    if lived:
+        axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower left")
+
+
+def _draw_candidates(axes: "Axes", found: Sequence[tuple[NightFigures, float]]) -> None:
+    for state, marker, colour in ((PROMOTED, "^", AUTHENTIC), ("rejected", "x", TAMPERED)):
+        these = [(each.night, f1) for each, f1 in found if each.state == state]
+        if these:
+            axes.plot(*zip(*these, strict=True), marker, color=colour, markersize=8, label=f"candidate, {state}")
 
 
 def _said(found: float, margin: float) -> str:
