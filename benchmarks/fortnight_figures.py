@@ -16,6 +16,10 @@ AREA_MARGIN: Final = 0.01
 """As the promotion rule's for simulated deliveries and for false-alarm area."""
 
 PROMOTED: Final = "promoted"
+_HEADS: Final = (
+    *("night", "live F1", "start", "later", "candidate", "live AUC", "candidate"),
+    *("live", "candidate", "n", "steps", "wall s", "CPU s"),
+)
 _SIZE_INCHES: Final = (9.0, 8.0)
 
 
@@ -37,9 +41,8 @@ def print_table(figures: Sequence[NightFigures]) -> None:
     """One line a night, then whether the live model ever got worse, and what the nights cost."""
     if not figures:
         return
-    print(f"\n{'':<8}{'F1 against true masks':<44}{'own hold-out':<26}")
-    heads = ("night", "live", "start", "later", "candidate", "false area", "live", "candidate", "n", "steps", "wall s", "CPU s")
-    print("".join(f"{head:>10}" for head in heads) + "  result")
+    print(f"\n{'':<8}{'against true masks':<64}{'own hold-out':<26}")
+    print("".join(f"{head:>10}" for head in _HEADS) + "  result")
     for each in figures:
         cells = (
             each.night,
@@ -47,9 +50,10 @@ def print_table(figures: Sequence[NightFigures]) -> None:
             f"{each.live.f1_start:.3f}",
             f"{each.live.f1_later:.3f}",
             f"{each.candidate.f1:.3f}" if each.candidate else "-",
-            f"{each.live.false_area:.2%}",
-            _f1(each.hold_out_live),
-            _f1(each.hold_out_candidate),
+            _three(each.live.auc),
+            _three(each.candidate.auc) if each.candidate else "-",
+            _three(each.hold_out_live),
+            _three(each.hold_out_candidate),
             each.hold_out_pictures,
             each.steps,
             f"{each.wall_s:.0f}",
@@ -67,6 +71,7 @@ def _print_verdicts(figures: Sequence[NightFigures]) -> None:
     trained = [each for each in figures if each.candidate]
     print(f"\n{len(figures)} nights, {len(trained)} candidates, {promoted} went live; F1 {first.f1:.3f} to {last.f1:.3f}", end="")
     print(f" (start sets {first.f1_start:.3f} to {last.f1_start:.3f}, later sets {first.f1_later:.3f} to {last.f1_later:.3f})")
+    print(f"image AUC {_three(first.auc)} to {_three(last.auc)}; ", end="")
     print(f"largest loss of F1 in a night {lost:.3f}, {_said(lost, F1_MARGIN)}; ", end="")
     print(f"largest rise of the false-alarm area {rise:.2%}, {_said(rise, AREA_MARGIN)}")
     if not trained:
@@ -128,7 +133,7 @@ def _said(found: float, margin: float) -> str:
     return f"{'within' if found <= margin else 'MORE than'} the margin of {margin:g}"
 
 
-def _f1(value: float | None) -> str:
+def _three(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 

@@ -16,6 +16,7 @@ from model.card import Card
 from model.evaluation import measure
 from model.evaluation_data import EvaluationItem
 from model.evaluation_report import Outcome
+from model.metrics import image_auc
 from model.predictor import Predictor
 from scheduler.code_version import code_version
 from scheduler.students import folder_of
@@ -43,6 +44,7 @@ class Truth(BaseModel):
 
     Attributes:
         f1: mean pixel F1 of the manipulated pictures; `f1_start` and `f1_later` of those of either half of the sets.
+        auc: image-level, of the scores; None without pictures of both kinds.
         false_area: mean share of an authentic picture that is marked.
     """
 
@@ -50,6 +52,7 @@ class Truth(BaseModel):
     f1: float
     f1_start: float
     f1_later: float
+    auc: float | None
     false_area: float
 
 
@@ -224,6 +227,7 @@ def _truth(student: Path, items: Sequence[EvaluationItem], later: frozenset[Path
         f1=_mean_f1(tampered),
         f1_start=_mean_f1([each for each in tampered if each.image not in later]),
         f1_later=_mean_f1([each for each in tampered if each.image in later]),
+        auc=image_auc([each.score for each in outcomes], [each.tampered for each in outcomes]),
         false_area=_mean([each.alarm_area for each in outcomes if not each.tampered]),
     )
 

@@ -94,7 +94,7 @@ def test_the_base_is_a_manifest_that_names_files_where_they_lie(data: Path, plan
 
 
 def truth(version: str, f1: float, area: float = 0.01) -> Truth:
-    return Truth(version=version, f1=f1, f1_start=f1, f1_later=f1, false_area=area)
+    return Truth(version=version, f1=f1, f1_start=f1, f1_later=f1, auc=f1 / 2 + 0.5, false_area=area)
 
 
 def night(number: int, state: str, live: Truth, candidate: Truth | None) -> NightFigures:
@@ -124,6 +124,7 @@ def test_the_live_model_follows_promotions_only(tmp_path: Path, capsys: pytest.C
     print_table(figures)
     text = capsys.readouterr().out
     assert "3 nights, 2 candidates, 1 went live; F1 0.200 to 0.170" in text
+    assert "image AUC 0.600 to 0.585" in text
     assert text.count("MORE than the margin") == 2
     assert "a night that trained: 60 s of wall time, 40 s of CPU (longest 60 and 40)" in text
     print_table(figures[2:])
