@@ -62,6 +62,7 @@ def noise(config: TrainConfig) -> Sample:
         soft_mask=torch.randint(0, 256, (size, cells, cells), dtype=torch.uint8, generator=drawn),
         label=(torch.arange(size) % 2).float(),
         weight=torch.ones(size),
+        score_weight=torch.ones(size),
         match=torch.full((size, grid, grid), _UNKNOWN_MATCH),
     )
 

@@ -28,6 +28,7 @@ class Sample(NamedTuple):
         soft_mask: [M, M] uint8, 255 x belief that a cell was manipulated.
         label: scalar, 1.0 manipulated, 0.0 authentic.
         weight: scalar, 0..1, trust in the soft mask.
+        score_weight: scalar, 0..1, trust in the label as an example for the image score.
         match: [G, G] int64, G = S/8: for each cell of a copy the index (row * G + column) of the cell it was copied from, -1 for
             cells that are no copy, -2 everywhere in pictures where nobody knows.
     """
@@ -36,6 +37,7 @@ class Sample(NamedTuple):
     soft_mask: Tensor
     label: Tensor
     weight: Tensor
+    score_weight: Tensor
     match: Tensor
 
 
@@ -58,6 +60,11 @@ class Drawn(NamedTuple):
     exact: bool = True
     move: NDArray[np.float64] | None = None
 
+    @property
+    def synthetic(self) -> bool:
+        """A manipulation made here: nothing else that is manipulated is known exactly."""
+        return self.tampered and self.exact
+
 
 def augmented(drawn: Drawn, config: TrainConfig, rng: np.random.Generator) -> Sample:
     """A sample at the student's size; `rng` is the only source of randomness."""
@@ -76,6 +83,7 @@ def augmented(drawn: Drawn, config: TrainConfig, rng: np.random.Generator) -> Sa
         torch.from_numpy(np.asarray(soft, dtype=np.uint8).copy()),
         torch.tensor(1.0 if drawn.tampered else 0.0),
         torch.tensor(drawn.weight),
+        torch.tensor(config.synthetic_score if drawn.synthetic else 1.0),
         torch.from_numpy(matches(drawn, side // CORRELATION_STRIDE)),
     )
 

@@ -100,6 +100,7 @@ class TrainConfig:
         delivery: apply the random compression chain to training pictures.
         positive_weight: of manipulated cells in the cross-entropy.
         dice_weight, score_weight, match_weight: of the loss terms beside the cross-entropy.
+        synthetic_score: share of the image score's loss that a synthetic manipulation counts beside a real one.
         threads: of torch; 0 leaves torch's choice.
         loader_workers: processes that draw samples; 0 draws them in the training process.
         checkpoint_every_steps, evaluate_every_steps: period of resumable checkpoints and of the small validation.
@@ -139,6 +140,7 @@ class TrainConfig:
     dice_weight: float = 0.5
     score_weight: float = 0.3
     match_weight: float = 0.2
+    synthetic_score: float = 1.0
     threads: int = 0
     loader_workers: int = 1
     checkpoint_every_steps: int = 200
@@ -156,6 +158,8 @@ class TrainConfig:
         kinds = (self.copy_move_share, self.removal_share, self.edit_share)
         if min(kinds) < 0 or sum(kinds) > 1:
             problems.append("copy_move_share, removal_share and edit_share must be shares of the synthetic manipulations")
+        if not 0 <= self.synthetic_score <= 1:
+            problems.append(f"synthetic_score must lie in 0..1, not {self.synthetic_score}")
         if not 0 <= self.least_quality <= 1 or not 0 <= self.trusted_quality <= 1:
             problems.append("least_quality and trusted_quality must lie in 0..1")
         if self.teacher not in get_args(TeacherKind):

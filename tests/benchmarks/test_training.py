@@ -23,7 +23,7 @@ correlation = 8
 def test_a_batch_has_the_shapes_that_the_data_gives() -> None:
     batch = noise(TrainConfig(batch_size=3, student=StudentConfig(input_size=64)))
     shapes = [tuple(part.shape) for part in batch]
-    assert shapes == [(3, 64, 64, 3), (3, 16, 16), (3,), (3,), (3, 8, 8)]
+    assert shapes == [(3, 64, 64, 3), (3, 16, 16), (3,), (3,), (3,), (3, 8, 8)]
     assert batch.label.tolist() == [0, 1, 0]
 
 

@@ -69,3 +69,14 @@ def test_without_delivery_pictures_keep_their_sharpness(tiny_training: TrainConf
         )
 
     assert edges(True) < 0.97 * edges(False)
+
+
+@pytest.mark.parametrize(
+    ("tampered", "exact", "weight"), [(True, True, 0.25), (True, False, 1.0), (False, True, 1.0), (False, False, 1.0)]
+)
+def test_only_synthetic_manipulations_count_less_for_the_score(
+    tiny_training: TrainConfig, tampered: bool, exact: bool, weight: float
+) -> None:
+    picture = drawn(None, exact)._replace(tampered=tampered)
+    sample = augmented(picture, replace(tiny_training, synthetic_score=0.25), np.random.default_rng(0))
+    assert float(sample.score_weight) == weight

@@ -15,11 +15,12 @@ def output(logit: float, score: float, count: int = 1) -> StudentOutput:
     return StudentOutput(torch.full((count, 1, 4, 4), logit), torch.full((count,), score))
 
 
-def batch(soft: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> Sample:
+def batch(soft: torch.Tensor, labels: torch.Tensor, weight: float = 1.0, score_weights: torch.Tensor | None = None) -> Sample:
     """Samples with the masks [B, 1, M, M], 0..1, and labels given."""
     count = len(soft)
     pixels, match = torch.zeros(count, 16, 16, 3, dtype=torch.uint8), torch.full((count, 2, 2), -1)
-    return Sample(pixels, torch.round(soft.squeeze(1) * 255).to(torch.uint8), labels, torch.full((count,), weight), match)
+    masks, weights = torch.round(soft.squeeze(1) * 255).to(torch.uint8), torch.full((count,), weight)
+    return Sample(pixels, masks, labels, weights, torch.ones(count) if score_weights is None else score_weights, match)
 
 
 def test_the_terms_are_what_they_say() -> None:
@@ -54,6 +55,15 @@ def test_a_soft_label_pulls_to_its_own_value() -> None:
         (gradient,) = torch.autograd.grad(loss, logits)
         logits = (logits - 2 * gradient).detach().requires_grad_()
     assert float(torch.sigmoid(logits.detach())) == pytest.approx(0.2, abs=0.005)
+
+
+def test_the_score_averages_over_the_examples_it_is_given() -> None:
+    soft, labels = torch.zeros(3, 1, 4, 4), torch.tensor([1.0, 0.0, 1.0])
+    scores = StudentOutput(torch.zeros(3, 1, 4, 4), torch.tensor([2.0, 2.0, -7.0]))
+    terms = distillation_loss(scores, batch(soft, labels, score_weights=torch.tensor([1.0, 1.0, 0.0])), CONFIG)
+    assert float(terms.score) == pytest.approx((math.log1p(math.exp(-2)) + math.log1p(math.exp(2))) / 2)
+    nothing = distillation_loss(scores, batch(soft, labels, score_weights=torch.zeros(3)), CONFIG)
+    assert float(nothing.score) == 0
 
 
 def test_a_doubted_mask_weighs_less_but_its_label_does_not() -> None:
