@@ -67,12 +67,13 @@ def run_config(card: Card, settings: Settings, seed: int, steps: int, limit_minu
         "lr_backbone": chosen.lr_backbone,
         "teacher": teacher.model if teacher.uses_sam else "grabcut",
         "limit_minutes": limit_minutes,
+        "threads": chosen.threads,
         "loader_workers": chosen.loader_workers,
         "validation_images": TUNING_PICTURES,
         "evaluate_every_steps": _PLANNED_EVERY if limit_minutes else max(_LEAST_BETWEEN, steps // _VALIDATIONS),
         "checkpoint_every_steps": max(_LEAST_UNSAVED, min(_CHECKPOINT_EVERY, steps // _VALIDATIONS)),
     }
-    values |= {name: value for name, value in (("batch_size", chosen.batch), ("threads", chosen.threads)) if value}
+    values |= {"batch_size": chosen.batch} if chosen.batch else {}
     warmup_steps = min(train_config_of(values).warmup_steps, max(1, steps // _WARM_SHARE))
     return train_config_of(values | {"warmup_steps": warmup_steps})
 

@@ -58,7 +58,7 @@ class RetrainSettings(_Group):
     batch: int = Field(default=0, ge=0, description="pictures a step; 0: as in the recipe")
     lr_head: float = Field(default=2e-4, gt=0, description="peak learning rate: a student that is live learns on gently")
     lr_backbone: float = Field(default=6e-5, gt=0, description="the same of its backbone")
-    threads: int = Field(default=0, ge=0, description="CPU threads of training; 0: as in the recipe")
+    threads: int = Field(default=0, ge=0, description="CPU threads of training; 0 takes all cores")
     loader_workers: int = Field(default=1, ge=0, description="processes that draw training pictures")
     device: str = Field(default="cpu", description="cpu or cuda:N")
     promote: Literal["auto", "ask"] = Field(

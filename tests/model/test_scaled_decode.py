@@ -7,12 +7,14 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks.decode import Compared, compare, scale_factor, spread
-from model.card import builtin_directory
+from model.card import Card, builtin_directory
 from model.predictor import Predictor
 from tests.hostile import encoded, png
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "pictures"
 SCORE, MAP, MEAN_SCORE = 0.1, 0.02, 0.03
+SIDE_PX = Card.load(builtin_directory()).student.input_size
+TWICE_PX, FOUR_TIMES_PX = round(3.35 * SIDE_PX), round(6.25 * SIDE_PX)  # widths whose heights are decoded at a half, a quarter
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def sample(name: str, width_px: int) -> bytes:
 
 
 def drawing(seed: int) -> bytes:
-    """Soft shapes with a sharp pasted one, 1300 x 1000 pixels."""
+    """Soft shapes with a sharp pasted one, large enough to be decoded at half its size."""
     rng = np.random.default_rng(seed)
     image = Image.new("RGB", (1300, 1000), (120, 110, 100))
     draw = ImageDraw.Draw(image)
@@ -38,12 +40,14 @@ def drawing(seed: int) -> bytes:
         draw.ellipse((x, y, x + side, y + side), fill=tuple(map(int, rng.integers(0, 255, 3))))
     image = image.filter(ImageFilter.GaussianBlur(3))
     ImageDraw.Draw(image).rectangle((400, 300, 700, 600), fill=(200, 30, 40))
+    height_px = round(2.25 * SIDE_PX)
+    image = image.resize((round(1.3 * height_px), height_px), Image.Resampling.LANCZOS)
     return encoded(image, "JPEG", quality=88)
 
 
 PICTURES = {
-    **{f"{path.name} {width_px}": (path.name, width_px) for path in spread(sorted(SAMPLES.iterdir()), 5) for width_px in (1500,)},
-    "dahlia.jpg 2800": ("dahlia.jpg", 2800),
+    **{path.name: (path.name, TWICE_PX) for path in spread(sorted(SAMPLES.iterdir()), 5)},
+    "dahlia.jpg, large": ("dahlia.jpg", FOUR_TIMES_PX),
 }
 
 

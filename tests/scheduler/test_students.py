@@ -30,7 +30,9 @@ def test_the_live_students_own_recipe_with_its_network_and_gentle_rates() -> Non
     assert (config.seed, config.steps, config.limit_minutes, config.pretrained) == (5, 800, 0.0, "none")
     assert (config.batch_size, config.real_share) == (recipe["batch_size"], recipe["real_share"])
     assert (config.lr_head, config.lr_backbone) == (2e-4, 6e-5) < (recipe["lr_head"], recipe["lr_backbone"])
-    assert (config.evaluate_every_steps, config.checkpoint_every_steps, config.warmup_steps) == (100, 20, 80)
+    assert (config.evaluate_every_steps, config.checkpoint_every_steps) == (100, 20)
+    assert config.warmup_steps == min(recipe["warmup_steps"], 80)
+    assert config.threads == 0  # this machine's affair, whatever the student was trained on
     # The next night's recipe is this one's: learning rates do not shrink from night to night.
     again = Card.model_validate(CARD.model_dump() | {"training": {"config": asdict(config) | {"steps": 800}}})
     for told_elsewhere in ("name", "student", "licence", "notes"):
