@@ -121,6 +121,7 @@ def night(
     s3_settings: BlobSettings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Night]:
+    monkeypatch.setattr(runs, "SEEDS", 1)  # runs are begun in this process: one seed for all, and the same student every time
     variables = {f"TAMPERWATCH_{name}": value for name, value in ENOUGH.items()} | {
         **store_variables(migrated_postgres_url, broker_url, s3_settings),
         "TAMPERWATCH_ENGINE__MODEL_CACHE": str(tmp_path / "cache"),
